@@ -1,0 +1,5 @@
+//! `nexcage`: the command line.
+
+fn main() -> std::process::ExitCode {
+    nexcage::cli::main()
+}

@@ -1,0 +1,8 @@
+//! Nexcage.
+
+pub mod cli;
+pub mod error;
+pub mod exit;
+pub mod id;
+pub mod shim;
+pub mod sys;

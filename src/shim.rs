@@ -1,0 +1,6 @@
+//! Entry.
+
+/// Entry.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
