@@ -5,4 +5,5 @@ pub mod error;
 pub mod exit;
 pub mod id;
 pub mod shim;
+pub mod stats;
 pub mod sys;
