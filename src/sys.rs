@@ -1,3 +1,4 @@
 //! System calls.
 
 pub mod cgroup;
+pub mod oom;

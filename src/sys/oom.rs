@@ -1,0 +1,221 @@
+//! Word of every time a container ran out of memory.
+//!
+//! v1 counts on an eventfd, which is also raised when the cgroup is removed. v2 has a counter of
+//! killed processes in a file, and inotify says when to look. Both are one descriptor that the
+//! supervisor's loop waits for beside everything else.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::{Context, Result};
+use crate::sys::cgroup::{Cgroup, value};
+
+/// Watches one container's cgroup for kills by the kernel's out-of-memory killer.
+#[derive(Debug)]
+pub struct OomWatch {
+    fd: AsyncFd<OwnedFd>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Legacy { control: PathBuf },
+    Unified { folder: PathBuf, kills: u64 },
+    Ended,
+}
+
+impl OomWatch {
+    /// Starts to watch; `None` where the container's memory is not accounted for. To be called on
+    /// the runtime that will wait.
+    pub fn new(cgroup: &Cgroup) -> Result<Option<Self>> {
+        let watch = match (cgroup.legacy("memory"), cgroup.unified()) {
+            (Some(folder), _) => legacy(folder),
+            (None, Some(folder)) if folder.join("memory.events").exists() => unified(folder),
+            _ => return Ok(None),
+        };
+        watch.map(Some).context(|| "watch for lack of memory")
+    }
+
+    /// True once for each time that processes were killed for lack of memory since the last call;
+    /// several kills at once may count as one. False, then and ever after, when no process is left
+    /// in the cgroup (v2), or the cgroup is gone (v1).
+    ///
+    /// Nothing is lost when the future is dropped before it is ready.
+    pub async fn next(&mut self) -> bool {
+        loop {
+            if matches!(self.source, Source::Ended) {
+                return false;
+            }
+            let Ok(raised) = self.fd.async_io(Interest::READABLE, drain).await else {
+                self.source = Source::Ended;
+                continue;
+            };
+            if self.source.look(raised) {
+                return true;
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Whether there was a kill, after the descriptor was raised. `raised` is what an eventfd
+    /// counted.
+    fn look(&mut self, raised: u64) -> bool {
+        match self {
+            Self::Ended => false,
+            Self::Legacy { control } if control.exists() => true,
+            Self::Legacy { .. } => {
+                *self = Self::Ended;
+                // The removal itself counted once.
+                raised > 1
+            }
+            Self::Unified { folder, kills } => {
+                let before = *kills;
+                *kills = count(folder).unwrap_or(before);
+                let killed = *kills > before;
+                let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+                if value(&events, "populated").unwrap_or(0) == 0 {
+                    *self = Self::Ended;
+                }
+                killed
+            }
+        }
+    }
+}
+
+fn legacy(folder: &Path) -> Result<OomWatch> {
+    let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    // The kernel keeps what it needs of this file; it may be closed after the registration.
+    let oom = File::open(folder.join("memory.oom_control"))?;
+    let control = folder.join("cgroup.event_control");
+    let line = format!("{} {}", event.as_raw_fd(), oom.as_raw_fd());
+    OpenOptions::new().write(true).open(&control)?.write_all(line.as_bytes())?;
+    watch(event.into(), Source::Legacy { control })
+}
+
+fn unified(folder: &Path) -> Result<OomWatch> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    // The second is for the end: the removal of a cgroup alone raises nothing on many kernels.
+    for file in ["memory.events", "cgroup.events"] {
+        inotify.add_watch(&folder.join(file), AddWatchFlags::IN_MODIFY)?;
+    }
+    // After the watch: a kill in between is then seen by it.
+    let kills = count(folder)?;
+    watch(inotify.into(), Source::Unified { folder: folder.to_owned(), kills })
+}
+
+fn watch(fd: OwnedFd, source: Source) -> Result<OomWatch> {
+    #[expect(unsafe_code, reason = "tokio cannot check that a descriptor stays the same")]
+    // SAFETY: an OwnedFd gives the same descriptor until it is dropped, and keeps it open; it is
+    // moved in here, and nothing takes it out again.
+    let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    Ok(OomWatch { fd: fd.map_err(io::Error::from)?, source })
+}
+
+/// How many processes in this cgroup and below were killed so far.
+fn count(folder: &Path) -> io::Result<u64> {
+    let events = fs::read_to_string(folder.join("memory.events"))?;
+    Ok(value(&events, "oom_kill").unwrap_or(0))
+}
+
+/// Takes what there is to read. An eventfd gives its count in one go; of inotify's events only
+/// that there were some matters.
+fn drain(fd: &OwnedFd) -> io::Result<u64> {
+    let mut buffer = [0; 1024];
+    let mut length = nix::unistd::read(fd.as_fd(), &mut buffer)?;
+    let first = buffer.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    while length > 0 {
+        length = match nix::unistd::read(fd.as_fd(), &mut buffer) {
+            Err(Errno::EAGAIN) => 0,
+            next => next?,
+        };
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::sys::cgroup::tests::{Contained, laid_out};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Whether the watch stays silent for a moment.
+    async fn silent(watch: &mut OomWatch) -> bool {
+        timeout(Duration::from_millis(50), watch.next()).await.is_err()
+    }
+
+    /// Limits the container to eight megabytes, on either version.
+    fn limit(cgroup: &Cgroup) {
+        let (folder, files) = match cgroup.legacy("memory") {
+            Some(folder) => (folder, ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]),
+            None => (cgroup.unified().unwrap(), ["memory.max", "memory.swap.max"]),
+        };
+        fs::write(folder.join(files[0]), "8388608").unwrap();
+        // A host may do without accounting for swap.
+        if folder.join(files[1]).exists() {
+            fs::write(folder.join(files[1]), "8388608").unwrap();
+        }
+    }
+
+    /// Needs root and a memory controller.
+    #[tokio::test]
+    async fn a_process_over_its_limit_is_reported_and_removal_ends_the_watch() {
+        let hungry = "head -c 200000000 /dev/zero | tail; head -c 200000000 /dev/zero | tail";
+        let mut web = Contained::new("oom", &["memory"], hungry);
+        limit(&web.cgroup);
+        let mut watch = OomWatch::new(&web.cgroup).unwrap().expect("a memory controller");
+        assert!(silent(&mut watch).await);
+        web.go();
+        assert!(timeout(SOON, watch.next()).await.unwrap());
+        let ended = web.shell.wait().unwrap();
+        assert!(!ended.success());
+        web.cgroup.remove().unwrap();
+        let more = async { while watch.next().await {} };
+        timeout(SOON, more).await.unwrap();
+        assert!(!watch.next().await);
+    }
+
+    #[tokio::test]
+    async fn each_rise_of_the_unified_counter_is_reported_until_the_cgroup_is_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = laid_out(&[("", root.path())]);
+        let folder = cgroup.unified().unwrap();
+        assert!(OomWatch::new(&cgroup).unwrap().is_none());
+        let kills = |n| fs::write(folder.join("memory.events"), format!("oom 9\noom_kill {n}\n"));
+        let populated = |n| fs::write(folder.join("cgroup.events"), format!("populated {n}\n"));
+        kills(3).unwrap();
+        populated(1).unwrap();
+        let mut watch = OomWatch::new(&cgroup).unwrap().unwrap();
+        assert!(silent(&mut watch).await);
+        kills(3).unwrap();
+        assert!(silent(&mut watch).await);
+        kills(4).unwrap();
+        assert!(watch.next().await);
+        assert!(silent(&mut watch).await);
+        populated(0).unwrap();
+        kills(5).unwrap();
+        assert!(watch.next().await);
+        assert!(!watch.next().await);
+        assert!(!watch.next().await);
+    }
+
+    #[test]
+    fn a_kill_right_before_the_removal_is_not_lost() {
+        let gone = || Source::Legacy { control: "/nonexistent/cgroup.event_control".into() };
+        assert!(gone().look(2));
+        assert!(!gone().look(1));
+    }
+}
