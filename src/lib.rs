@@ -1,6 +1,7 @@
 //! Nexcage.
 
 pub mod cli;
+pub mod config;
 pub mod error;
 pub mod exit;
 pub mod id;
