@@ -6,4 +6,5 @@ pub mod error;
 pub mod exit;
 pub mod id;
 pub mod shim;
+pub mod spec;
 pub mod sys;
