@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub struct Cgroup {
 /// The container's folder in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Folder {
-    /// As /proc/<pid>/cgroup has them: `cpu,cpuacct`, `name=systemd`, or nothing for v2.
+    /// As `/proc/<pid>/cgroup` has them: `cpu,cpuacct`, `name=systemd`, or nothing for v2.
     controllers: String,
     path: PathBuf,
 }
@@ -75,7 +75,28 @@ impl Cgroup {
         Ok(Self::resolve(&theirs, &own, &mounts))
     }
 
-    /// The folders of a process whose /proc/<pid>/cgroup is `theirs`, as seen by one whose is
+    /// The cgroup of that path, in whichever hierarchies there is one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for the top of the hierarchies, which is nobody's own.
+    pub fn at(path: &str) -> Result<Option<Self>> {
+        let plain = Path::new(path).components().all(|part| !matches!(part, Component::ParentDir));
+        if !plain || path.trim_matches('/').is_empty() {
+            return Err(Error::invalid(format!("{path:?} is no container's cgroup")));
+        }
+        let file = fs::File::open("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
+        let mounts = Mount::of_cgroups(BufReader::new(file)).context(|| "/proc/self/mountinfo")?;
+        let own = read_membership("self")?;
+        let folders: Vec<Folder> = memberships(&own)
+            .filter_map(|(controllers, _)| {
+                let path = mounts.iter().find_map(|mount| mount.folder(controllers, path))?;
+                path.is_dir().then(|| Folder { controllers: controllers.to_owned(), path })
+            })
+            .collect();
+        Ok((!folders.is_empty()).then_some(Self { folders }))
+    }
+
+    /// The folders of a process whose `/proc/<pid>/cgroup` is `theirs`, as seen by one whose is
     /// `own`. A hierarchy that the two share, or that is not mounted, is left out.
     fn resolve(theirs: &str, own: &str, mounts: &[Mount]) -> Option<Self> {
         let folders: Vec<Folder> = memberships(theirs)
@@ -254,6 +275,27 @@ impl Cgroup {
     }
 }
 
+/// Moves this process into the cgroup of that path, in every hierarchy where there is one.
+///
+/// # Errors
+/// `NotFound` when no hierarchy has it.
+pub fn join(path: &str) -> Result<()> {
+    let file = fs::File::open("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
+    let mounts = Mount::of_cgroups(BufReader::new(file)).context(|| "/proc/self/mountinfo")?;
+    let own = read_membership("self")?;
+    let path = format!("/{}", path.trim_matches('/'));
+    let mut joined = false;
+    for (controllers, _) in memberships(&own) {
+        let folder = mounts.iter().find_map(|mount| mount.folder(controllers, &path));
+        if let Some(procs) = folder.map(|folder| folder.join("cgroup.procs")).filter(|f| f.exists())
+        {
+            fs::write(&procs, "0").context(|| format!("write {}", procs.display()))?;
+            joined = true;
+        }
+    }
+    if joined { Ok(()) } else { Err(Error::not_found(format!("no hierarchy has a cgroup {path}"))) }
+}
+
 /// The number after `key`, in a file whose lines are a key and a number each.
 pub fn value(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(key))?;
@@ -334,7 +376,7 @@ fn read_membership(process: &str) -> Result<String> {
     }
 }
 
-/// Controllers and path of each line of a /proc/<pid>/cgroup file. A path may have colons.
+/// Controllers and path of each line of a `/proc/<pid>/cgroup` file. A path may have colons.
 fn memberships(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
@@ -433,12 +475,14 @@ pub(crate) mod tests {
     pub(crate) struct Contained {
         pub(crate) shell: Child,
         pub(crate) cgroup: Cgroup,
+        _no_reaper: crate::sys::reaper::tests::NoReaper,
     }
 
     impl Contained {
         pub(crate) fn new(name: &str, controllers: &[&str], script: &str) -> Self {
             let mounts = fs::File::open("/proc/self/mountinfo").unwrap();
             let mounts = Mount::of_cgroups(BufReader::new(mounts)).unwrap();
+            let no_reaper = crate::sys::reaper::tests::no_reaper();
             let name = format!("nexcage-test-{}-{name}", std::process::id());
             let wanted = |mount: &Mount| match &mount.legacy {
                 Some(options) => options.split(',').any(|option| controllers.contains(&option)),
@@ -457,7 +501,7 @@ pub(crate) mod tests {
                 .spawn()
                 .unwrap();
             // Whole before the first folder is made, so that a failure leaves none behind.
-            let mut contained = Self { shell, cgroup };
+            let mut contained = Self { shell, cgroup, _no_reaper: no_reaper };
             let pid = contained.shell.id();
             for folder in &contained.cgroup.folders {
                 fs::create_dir(&folder.path).unwrap();

@@ -1,13 +1,14 @@
 //! Word of every time a container ran out of memory.
 //!
-//! v1 counts on an eventfd, which is also raised when the cgroup is removed. v2 has a counter of
-//! killed processes in a file, and inotify says when to look. Both are one descriptor that the
-//! supervisor's loop waits for beside everything else.
+//! Both versions count killed processes in a file. When to look, v2 says by inotify, v1 by an
+//! eventfd that is raised before the kill, several times for one kill, and when the cgroup is
+//! removed. Both are one descriptor that the supervisor's loop waits for beside everything else.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -18,6 +19,10 @@ use tokio::io::unix::AsyncFd;
 use crate::error::{Context, Result};
 use crate::sys::cgroup::{Cgroup, value};
 
+/// How often, and how soon after a v1 notice the counter is read again.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Watches one container's cgroup for kills by the kernel's out-of-memory killer.
 #[derive(Debug)]
 pub struct OomWatch {
@@ -27,8 +32,16 @@ pub struct OomWatch {
 
 #[derive(Debug)]
 enum Source {
-    Legacy { control: PathBuf },
-    Unified { folder: PathBuf, kills: u64 },
+    /// `looks`: how often the counter is still to be read, as the kill comes after the notice.
+    Legacy {
+        control: PathBuf,
+        kills: Option<u64>,
+        looks: u32,
+    },
+    Unified {
+        folder: PathBuf,
+        kills: u64,
+    },
     Ended,
 }
 
@@ -54,7 +67,18 @@ impl OomWatch {
             if matches!(self.source, Source::Ended) {
                 return false;
             }
-            let Ok(raised) = self.fd.async_io(Interest::READABLE, drain).await else {
+            let soon = async {
+                match &self.source {
+                    Source::Legacy { looks: 1.., .. } => tokio::time::sleep(LOOK).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let raised = tokio::select! {
+                biased;
+                raised = self.fd.async_io(Interest::READABLE, drain) => raised,
+                () = soon => Ok(0),
+            };
+            let Ok(raised) = raised else {
                 self.source = Source::Ended;
                 continue;
             };
@@ -65,22 +89,49 @@ impl OomWatch {
     }
 }
 
+impl OomWatch {
+    /// Whether there was a kill that [`OomWatch::next`] has not told of yet.
+    pub fn check(&mut self) -> bool {
+        match &mut self.source {
+            Source::Legacy { control, kills: Some(kills), .. } => {
+                rose(kills, legacy_count(control))
+            }
+            Source::Unified { folder, kills } => rose(kills, count(folder).ok()),
+            Source::Legacy { kills: None, .. } | Source::Ended => false,
+        }
+    }
+}
+
+/// Takes a counter's new value; whether it is higher than the last.
+fn rose(last: &mut u64, now: Option<u64>) -> bool {
+    let before = *last;
+    *last = now.unwrap_or(before);
+    *last > before
+}
+
 impl Source {
     /// Whether there was a kill, after the descriptor was raised. `raised` is what an eventfd
     /// counted.
     fn look(&mut self, raised: u64) -> bool {
         match self {
             Self::Ended => false,
-            Self::Legacy { control } if control.exists() => true,
-            Self::Legacy { .. } => {
+            Self::Legacy { control, .. } if !control.exists() => {
                 *self = Self::Ended;
                 // The removal itself counted once.
                 raised > 1
             }
+            // Before 4.13 the kernel did not count: then every notice is one.
+            Self::Legacy { kills: None, .. } => raised > 0,
+            Self::Legacy { control, kills: Some(kills), looks } => {
+                *looks = if raised > 0 { LOOKS } else { looks.saturating_sub(1) };
+                let killed = rose(kills, legacy_count(control));
+                if killed {
+                    *looks = 0;
+                }
+                killed
+            }
             Self::Unified { folder, kills } => {
-                let before = *kills;
-                *kills = count(folder).unwrap_or(before);
-                let killed = *kills > before;
+                let killed = rose(kills, count(folder).ok());
                 let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
                 if value(&events, "populated").unwrap_or(0) == 0 {
                     *self = Self::Ended;
@@ -98,7 +149,9 @@ fn legacy(folder: &Path) -> Result<OomWatch> {
     let control = folder.join("cgroup.event_control");
     let line = format!("{} {}", event.as_raw_fd(), oom.as_raw_fd());
     OpenOptions::new().write(true).open(&control)?.write_all(line.as_bytes())?;
-    watch(event.into(), Source::Legacy { control })
+    // After the registration: a kill in between is then seen by it.
+    let kills = legacy_count(&control);
+    watch(event.into(), Source::Legacy { control, kills, looks: 0 })
 }
 
 fn unified(folder: &Path) -> Result<OomWatch> {
@@ -126,6 +179,12 @@ fn count(folder: &Path) -> io::Result<u64> {
     Ok(value(&events, "oom_kill").unwrap_or(0))
 }
 
+/// The same on v1, by the file that notices are registered with; `None` where it does not count.
+fn legacy_count(control: &Path) -> Option<u64> {
+    let text = fs::read_to_string(control.with_file_name("memory.oom_control")).ok()?;
+    value(&text, "oom_kill")
+}
+
 /// Takes what there is to read. An eventfd gives its count in one go; of inotify's events only
 /// that there were some matters.
 fn drain(fd: &OwnedFd) -> io::Result<u64> {
@@ -143,8 +202,6 @@ fn drain(fd: &OwnedFd) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;
@@ -214,7 +271,11 @@ mod tests {
 
     #[test]
     fn a_kill_right_before_the_removal_is_not_lost() {
-        let gone = || Source::Legacy { control: "/nonexistent/cgroup.event_control".into() };
+        let gone = || Source::Legacy {
+            control: "/nonexistent/cgroup.event_control".into(),
+            kills: Some(0),
+            looks: 0,
+        };
         assert!(gone().look(2));
         assert!(!gone().look(1));
     }

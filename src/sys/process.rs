@@ -1,0 +1,185 @@
+//! This process: its place in the process tree, its fds, its memory.
+
+use crate::error::{Context, Result};
+use nix::errno::Errno;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Takes ownership of an fd that a system call has just returned.
+pub(super) fn own(fd: RawFd) -> OwnedFd {
+    #[expect(unsafe_code, reason = "a raw fd from fcntl has no owner yet")]
+    // SAFETY: the callers pass what fcntl(F_DUPFD_CLOEXEC) has just made: it is open, and nobody
+    // else has it.
+    unsafe {
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+/// Which side of a [`fork`] this is.
+pub enum Fork {
+    /// The process that called.
+    Parent,
+    /// The new process.
+    Child,
+}
+
+/// fork(2).
+///
+/// # Errors
+/// When the kernel has no room for one more process.
+pub fn fork() -> Result<Fork> {
+    #[expect(unsafe_code, reason = "fork(2)")]
+    // SAFETY: `start` is single-threaded (no runtime has been made yet), so the child's memory,
+    // locks and allocator are as whole as the parent's.
+    let forked = unsafe { nix::unistd::fork() };
+    match forked.context(|| "fork the supervisor")? {
+        nix::unistd::ForkResult::Parent { .. } => Ok(Fork::Parent),
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Leaves the caller's session and standard fds: from here on containerd can neither signal this
+/// process as part of a group nor wait for its output to end.
+///
+/// # Errors
+/// When /dev/null cannot be opened.
+pub fn detach() -> Result<()> {
+    nix::unistd::setsid().context(|| "setsid")?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context(|| "open /dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Closes every fd but the standard ones. containerd may itself have been started with fds that
+/// are not closed on exec; a supervisor would hold them for the container's life.
+pub fn close_inherited_fds() {
+    #[expect(unsafe_code, reason = "close_range(2) has no wrapper")]
+    // SAFETY: called first of all, while no value of this program owns an fd above 2. A kernel
+    // without the call (before 5.9) leaves them open, as every other shim does.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
+    }
+}
+
+/// Takes the last word off the command line that ps(1) shows: a supervisor is a fork of `start`,
+/// and would seem to be a start that hangs. Where the kernel does not tell where the words are,
+/// they stay.
+pub fn drop_last_argument() {
+    let Some((address, len)) = arguments() else { return };
+    let Ok(shown) = std::fs::read("/proc/self/cmdline") else { return };
+    if shown.len() != len || shown.last() != Some(&0) {
+        return;
+    }
+    let Some(body) = shown.get(..len - 1) else { return };
+    let keep = body.iter().rposition(|&byte| byte == 0).map_or(len, |last| last + 1);
+    #[expect(unsafe_code, reason = "the words of the command line belong to nobody")]
+    // SAFETY: the kernel has just said that this program's words lie there, `len` bytes long;
+    // they are on the stack it started with, which is writable and never unmapped, and Rust's
+    // own copies of them are made anew at each call of `args_os`, of which there is none after
+    // this.
+    unsafe {
+        let start = std::ptr::with_exposed_provenance_mut::<u8>(address);
+        std::ptr::write_bytes(start.add(keep), 0, len - keep);
+    }
+}
+
+/// Where this process's words lie, and how many bytes they are (proc_pid_stat(5), fields 48, 49).
+fn arguments() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
+    let start: usize = fields.nth(45)?.parse().ok()?;
+    let end: usize = fields.next()?.trim().parse().ok()?;
+    (start != 0).then(|| Some((start, end.checked_sub(start)?)))?
+}
+
+/// Makes orphans below this process its children (prctl(2), PR_SET_CHILD_SUBREAPER).
+///
+/// # Errors
+/// None in practice.
+pub fn become_subreaper() -> Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")
+}
+
+/// Gives freed memory back to the kernel. A bundle's config.json is parsed once; without this
+/// its pages would stay with the supervisor for the container's life.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        #[expect(unsafe_code, reason = "malloc_trim(3)")]
+        // SAFETY: malloc_trim only releases memory that the allocator has free.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+/// Puts this process and its children into a core scheduling group of their own, so that they
+/// share a core with nobody else's (prctl(2), PR_SCHED_CORE).
+///
+/// # Errors
+/// Where the kernel or the CPU does not have it.
+pub fn new_core_scheduling_cookie() -> Result<()> {
+    const PR_SCHED_CORE: i32 = 62;
+    const PR_SCHED_CORE_CREATE: i32 = 1;
+    const PIDTYPE_TGID: i32 = 1;
+    #[expect(unsafe_code, reason = "prctl(2)")]
+    // SAFETY: with these arguments prctl takes numbers only.
+    let result = unsafe { libc::prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PIDTYPE_TGID, 0) };
+    if result < 0 {
+        return Err(Errno::last()).context(|| "core scheduling");
+    }
+    Ok(())
+}
+
+/// When a process started, in clock ticks since boot: with its pid, what tells it from a later
+/// one of the same number (proc_pid_stat(5), field 22). `None` when it is gone or a zombie.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in brackets, and the name may hold anything.
+    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Sends a signal to the process of that pid, if it is still the one that started then.
+/// Returns whether it was there.
+pub fn signal_if_same(pid: i32, started: u64, number: i32) -> bool {
+    // The pidfd holds on to whoever has the number now; the start time tells whether that is
+    // the one that is meant, and the signal can reach nobody else.
+    #[expect(unsafe_code, reason = "pidfd_open(2) and pidfd_send_signal(2) have no wrapper")]
+    // SAFETY: both calls take numbers; the fd is owned the moment it is known to be one.
+    unsafe {
+        let raw = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let Ok(raw) = RawFd::try_from(raw) else { return false };
+        if raw < 0 {
+            return false;
+        }
+        let fd = OwnedFd::from_raw_fd(raw);
+        if start_time(pid) != Some(started) {
+            return false;
+        }
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        libc::syscall(libc::SYS_pidfd_send_signal, raw, number, 0, 0) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_of_its_number_by_its_start() {
+        let own = std::process::id().cast_signed();
+        let started = start_time(own).unwrap();
+        assert!(signal_if_same(own, started, 0));
+        assert!(!signal_if_same(own, started + 1, 0));
+        assert_eq!(start_time(i32::MAX), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! File descriptors that arrive over a unix socket.
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// One message's descriptors, close-on-exec. `None` at the end of the stream. The text that came
+/// along is dropped, and so are descriptors past the fourth: the kernel closes those.
+///
+/// # Errors
+/// `EAGAIN` where the socket does not block and nothing has come yet.
+pub fn receive(socket: impl AsFd) -> Result<Option<Vec<OwnedFd>>, Errno> {
+    let mut text = [0; 512];
+    let mut control = nix::cmsg_space!([libc::c_int; 4]);
+    let mut slices = [IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(
+        socket.as_fd().as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut received = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            #[expect(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
+            // SAFETY: recvmsg(2) has just made these, they are ours, and nothing else has them.
+            received.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok((message.bytes > 0 || !received.is_empty()).then_some(received))
+}

@@ -1,0 +1,34 @@
+//! What a terminal is told.
+
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Sets a terminal's size in characters; the foreground process group gets SIGWINCH.
+///
+/// # Errors
+/// `ENOTTY` where `fd` is no terminal.
+pub fn resize(fd: impl AsFd, width: u16, height: u16) -> Result<(), Errno> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    #[expect(unsafe_code, reason = "nix wraps no TIOCSWINSZ")]
+    // SAFETY: TIOCSWINSZ only reads the struct, which outlives the call; the fd is borrowed.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_the_size_it_was_given() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        resize(&pty.master, 132, 43).unwrap();
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        #[expect(unsafe_code, reason = "nix wraps no TIOCGWINSZ")]
+        // SAFETY: TIOCGWINSZ stores one struct in `size`, which outlives the call.
+        let result = unsafe { libc::ioctl(pty.slave.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+        assert_eq!((result, size.ws_col, size.ws_row), (0, 132, 43));
+        let (no_terminal, _) = nix::unistd::pipe().unwrap();
+        assert_eq!(resize(&no_terminal, 80, 25), Err(Errno::ENOTTY));
+    }
+}
