@@ -8,4 +8,5 @@ pub mod id;
 pub mod shim;
 pub mod spec;
 pub mod stats;
+pub mod stdio;
 pub mod sys;
