@@ -189,6 +189,16 @@ impl Config {
     }
 }
 
+/// Reads one file as [`Config::load`] would, for its errors.
+///
+/// # Errors
+/// As [`Config::load`]; a missing file is one.
+pub fn check(file: &Path) -> Result<()> {
+    let text = input::read(file, MAX_SIZE, Links::Follow)?
+        .ok_or_else(|| Error::not_found(format!("there is no file {}", shown(file))))?;
+    apply_file(&mut Merge::default(), file, &text)
+}
+
 fn sent(error: Error) -> Error {
     error.context("options sent by containerd")
 }

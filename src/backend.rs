@@ -1,0 +1,158 @@
+//! What runs a container. A backend is one file; this one holds what it must do, and the list of
+//! those there are.
+//!
+//! A value is one container's backend: it knows the container's id, bundle and folder. Signals,
+//! process lists and statistics are not here: a pid and a cgroup are enough for them, and they
+//! must work while a backend's command hangs.
+
+pub mod oci;
+
+use crate::config::{BackendName, Config};
+use crate::error::{Error, Result};
+use crate::id::{ContainerId, ExecId, Namespace};
+use crate::stdio::ChildIo;
+use crate::store::{Folder, Own, Record};
+use crate::sys::reaper::Child;
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+
+/// Where one container is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its id.
+    pub id: ContainerId,
+    /// Its bundle, an absolute path.
+    pub bundle: PathBuf,
+    /// Its folder of state, which exists.
+    pub folder: Folder,
+}
+
+/// The fds a process begins with, and the socket that its console is sent to, if it has one.
+pub struct ProcessIo {
+    /// Standard input, output and error.
+    pub child: ChildIo,
+    /// Where the runtime sends the terminal's master.
+    pub console_socket: Option<PathBuf>,
+}
+
+/// What a checkpoint is to contain (containerd.runc.v1.CheckpointOptions).
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// Folder of the image.
+    pub image: PathBuf,
+    /// Folder for criu's own files; empty for the runtime's choice.
+    pub work: PathBuf,
+    /// Whether the container ends with it.
+    pub exit: bool,
+    /// Open TCP connections are kept.
+    pub open_tcp: bool,
+    /// Unix sockets with a peer outside are kept.
+    pub external_unix_sockets: bool,
+    /// Terminals are kept.
+    pub terminal: bool,
+    /// File locks are kept.
+    pub file_locks: bool,
+    /// Namespaces made empty on restore.
+    pub empty_namespaces: Vec<String>,
+    /// `soft`, `full`, `strict` or `ignore`; empty for the runtime's choice.
+    pub cgroups_mode: String,
+}
+
+/// Drives one container. Dropping a future of these kills the command that it waits for, so a
+/// hanging command can always be given up.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Its name in configurations, errors and state.
+    fn name(&self) -> &'static str;
+
+    /// Writes into the record what [`reopen`] needs.
+    fn record(&self, own: &mut Own);
+
+    /// Makes the container; its init waits for [`Backend::start`].
+    async fn create(&self, io: ProcessIo) -> Result<Child>;
+
+    /// Lets the init become the container's process.
+    async fn start(&self) -> Result<()>;
+
+    /// Removes what the backend keeps of a container; with `force` a running one too. A container
+    /// that the backend does not know is success.
+    async fn delete(&self, force: bool) -> Result<()>;
+
+    /// Runs one more process in the container, described by the JSON of runtime-spec's `process`.
+    async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Child>;
+
+    /// Freezes every process.
+    async fn pause(&self) -> Result<()> {
+        Err(self.lacks("pause"))
+    }
+
+    /// Thaws every process.
+    async fn resume(&self) -> Result<()> {
+        Err(self.lacks("resume"))
+    }
+
+    /// Changes limits to those of runtime-spec's `linux.resources`, in JSON.
+    async fn update(&self, resources: &[u8]) -> Result<()> {
+        let _ = resources;
+        Err(self.lacks("update"))
+    }
+
+    /// Writes the container's processes to an image.
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let _ = checkpoint;
+        Err(self.lacks("checkpoint"))
+    }
+
+    /// Makes and starts the container from such an image.
+    async fn restore(&self, image: &Path, io: ProcessIo) -> Result<Child> {
+        let _ = (image, io);
+        Err(self.lacks("restore"))
+    }
+
+    /// The error of an operation that this backend does not have.
+    fn lacks(&self, operation: &str) -> Error {
+        Error::unimplemented(format!("the backend {} has no {operation}", self.name()))
+    }
+}
+
+/// The backend of that name for a new container.
+///
+/// # Errors
+/// `Unavailable` when its program is not on this host, `Unimplemented` when this build does not
+/// have it; both say what to do.
+pub fn open(
+    name: BackendName,
+    config: &Config,
+    place: Place,
+    oci_version: &str,
+) -> Result<Box<dyn Backend>> {
+    match name {
+        BackendName::Crun | BackendName::Runc => {
+            let settings = oci::Settings::of(name, config, &place)?;
+            Ok(Box::new(oci::Oci::new(name, settings, place, oci_version)))
+        }
+        BackendName::Lxc | BackendName::Pct => Err(Error::unimplemented(format!(
+            "the backend {name} is not part of this build: choose crun or runc with \
+             default_container_type or the annotation io.nexcage.backend"
+        ))),
+    }
+}
+
+/// The backend that made a recorded container.
+///
+/// # Errors
+/// As [`open`].
+pub fn reopen(record: &Record, place: Place) -> Result<Box<dyn Backend>> {
+    let name = BackendName::parse(&record.own.backend)?;
+    match name {
+        BackendName::Crun | BackendName::Runc => {
+            let settings = oci::Settings::recorded(&record.own);
+            Ok(Box::new(oci::Oci::new(name, settings, place, &record.oci_version)))
+        }
+        BackendName::Lxc | BackendName::Pct => {
+            Err(Error::unimplemented(format!("the backend {name} is not part of this build")))
+        }
+    }
+}

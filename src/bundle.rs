@@ -1,0 +1,72 @@
+//! A bundle's root file system: the snapshot's mounts, and their undoing.
+
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Mount, unmount};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The root file system that containerd's mounts make in a bundle. It stays mounted when this is
+/// dropped: a container outlives every value; call [`Rootfs::unmount`].
+#[derive(Debug)]
+pub struct Rootfs {
+    folder: PathBuf,
+    targets: Vec<PathBuf>,
+}
+
+impl Rootfs {
+    /// Puts `mounts`, in their order, on the bundle's `rootfs` folder. `None` where there are no
+    /// mounts and config.json alone says where the root is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the folder is a link or a file; whatever the kernel says of a
+    /// mount. Mounts that were made before the failure are undone.
+    pub fn mount(bundle: &Path, mounts: &[Mount]) -> Result<Option<Self>> {
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        let folder = bundle.join("rootfs");
+        match fs::symlink_metadata(&folder) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::invalid(format!(
+                    "{} is not a folder: containerd's mounts go on it, and a link could lead \
+                     them anywhere",
+                    folder.display()
+                )));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_dir(&folder).context(|| format!("make {}", folder.display()))?;
+            }
+            Err(error) => return Err(error).context(|| format!("look at {}", folder.display())),
+        }
+        let mut rootfs = Self { folder, targets: Vec::new() };
+        for mount in mounts {
+            if let Err(error) = mount.mount(&rootfs.folder) {
+                return Err(match rootfs.unmount() {
+                    Ok(()) => error,
+                    Err(second) => error.context(format!("(and then: {second})")),
+                });
+            }
+            if !mount.target.is_empty() {
+                let target = mount.target.trim_start_matches('/');
+                rootfs.targets.push(rootfs.folder.join(target));
+            }
+        }
+        Ok(Some(rootfs))
+    }
+
+    /// The folder the mounts are on.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes everything off again, the last first. May be called again.
+    ///
+    /// # Errors
+    /// Names what would not go; the rest is gone all the same.
+    pub fn unmount(&self) -> Result<()> {
+        let places = self.targets.iter().rev().chain(std::iter::once(&self.folder));
+        let errors = places.filter_map(|place| unmount(place).err()).collect();
+        Error::list(errors).map_or(Ok(()), Err)
+    }
+}

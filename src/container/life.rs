@@ -1,0 +1,599 @@
+//! The life of one container, from top to bottom.
+
+use super::{Command, Container, DRAIN, Ended, Op, State, Table, View, console_for, unless_dead};
+use crate::backend::{self, Backend, Place, ProcessIo};
+use crate::bundle::Rootfs;
+use crate::config::Config;
+use crate::error::{Context, Error, Kind, Result};
+use crate::event::{Created, Event};
+use crate::exit::Exit;
+use crate::id::{ContainerId, Namespace};
+use crate::postmortem;
+use crate::shim::publisher::Publisher;
+use crate::spec::{self, Spec};
+use crate::stdio::{self, ChildIo, ConsoleSocket, Stdio};
+use crate::store::{self, Folder, Own, ProcessId, Record, Status};
+use crate::sys::cgroup::Cgroup;
+use crate::sys::mount::Mount;
+use crate::sys::oom::OomWatch;
+use crate::sys::process;
+use crate::sys::reaper::Child;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+/// How long a backend may take to remove a container before its command is given up. containerd
+/// gives a clean-up 5 s in all.
+const BACKEND_DELETE: Duration = Duration::from_secs(3);
+
+/// How long the init's end waits for the ends of execs that hang in the kernel.
+const EXECS_END: Duration = Duration::from_secs(5);
+
+/// How long a runtime may keep a terminal to itself after its command has ended.
+const CONSOLE: Duration = Duration::from_secs(2);
+
+/// What a Create call asks for.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The namespace of this supervisor.
+    pub namespace: Namespace,
+    /// The container's id.
+    pub id: ContainerId,
+    /// The bundle's absolute path.
+    pub bundle: PathBuf,
+    /// Mounts of its root, in order.
+    pub rootfs: Vec<Mount>,
+    /// Stdio of its process.
+    pub io: stdio::Request,
+    /// An image to restore it from; empty for none.
+    pub checkpoint: String,
+}
+
+/// What a created container needs for the rest of its life.
+#[derive(Default)]
+struct Made {
+    rootfs: Option<Rootfs>,
+    record: Option<Record>,
+    /// Stdio that waits for a restore, which is done at the start.
+    waiting: Option<ChildIo>,
+    shares_pid_namespace: bool,
+    checkpoint: String,
+}
+
+/// Makes a container and its task; returns the pid of its init (0 before a restore) once
+/// containerd has been told.
+///
+/// # Errors
+/// `AlreadyExists`; `InvalidArgument` when the bundle or the request is wrong; what the backend
+/// says. Nothing is left of a container that could not be made.
+pub async fn create(
+    request: CreateRequest,
+    config: &Config,
+    publisher: &Publisher,
+    table: &Table,
+) -> Result<i32> {
+    let id = request.id.clone();
+    let doing = || format!("create container {id}");
+    if !request.bundle.is_absolute() {
+        return Err(Error::invalid(format!("bundle {:?} is not an absolute path", request.bundle)))
+            .context(doing);
+    }
+    let spec = spec::load(&request.bundle).context(doing)?;
+    let place = Place {
+        folder: Folder::of(&config.state_dir, &request.namespace, &request.id),
+        namespace: request.namespace,
+        id: request.id,
+        bundle: request.bundle,
+    };
+    let name = config.backend_for(&spec.annotations).context(doing)?;
+    let backend = backend::open(name, config, place.clone(), &spec.oci_version).context(doing)?;
+    let (inbox, commands) = mpsc::unbounded_channel();
+    let container = Arc::new(Container {
+        place,
+        io: request.io,
+        owner: stdio::Owner { uid: config.io_uid, gid: config.io_gid },
+        backend,
+        publisher: publisher.clone(),
+        view: Mutex::new(View { state: State::Creating, execs: BTreeMap::new(), closing: false }),
+        stdio: OnceLock::new(),
+        cgroup: OnceLock::new(),
+        ended: watch::channel(None).0,
+        live_execs: watch::channel(0).0,
+        give_up: Notify::new(),
+        inbox,
+    });
+    table.insert(container.clone())?;
+    let (reply, answer) = oneshot::channel();
+    let life =
+        Life { container, commands, table: table.clone(), made: Made::default(), deleting: None };
+    tokio::spawn(life.live(spec, request.rootfs, request.checkpoint, reply));
+    answer.await.map_err(|_| Error::unknown("the container's task is gone"))?.context(doing)
+}
+
+struct Life {
+    container: Arc<Container>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    table: Table,
+    made: Made,
+    /// A Delete that came before the end, and waits for it.
+    deleting: Option<oneshot::Sender<Result<Ended>>>,
+}
+
+impl Life {
+    async fn live(
+        mut self,
+        spec: Spec,
+        rootfs: Vec<Mount>,
+        checkpoint: String,
+        created: oneshot::Sender<Result<i32>>,
+    ) {
+        let container = self.container.clone();
+        let make = make(&container, &mut self.made, spec, &rootfs, checkpoint);
+        let result = tokio::select! {
+            biased;
+            result = make => result,
+            () = container.give_up.notified() => {
+                Err(Error::precondition("it was killed while it was being created"))
+            }
+        };
+        // What reading the bundle took goes back to the kernel.
+        process::trim_heap();
+        let init = match result {
+            Ok(init) => init,
+            Err(error) => {
+                let error = self.undo(error).await;
+                self.table.forget(&container.place.id);
+                self.refuse_all();
+                // Whoever waits for the end of a container that never was: this is it.
+                container.ended.send_replace(Some((0, Exit::unknown())));
+                drop(created.send(Err(error)));
+                return;
+            }
+        };
+        let pid = init.as_ref().map_or(0, Child::pid);
+        container.set(State::Created(init));
+        container.publish(&self.created_event(rootfs, pid));
+        drop(created.send(Ok(pid)));
+
+        let exit = self.until_end().await;
+        self.end(exit).await;
+        self.until_deleted().await;
+    }
+
+    fn created_event(&self, rootfs: Vec<Mount>, pid: i32) -> Event {
+        let (place, io) = (&self.container.place, &self.container.io);
+        Event::Create(Box::new(Created {
+            id: place.id.clone(),
+            bundle: place.bundle.clone(),
+            rootfs,
+            stdin: io.stdin.clone(),
+            stdout: io.stdout.clone(),
+            stderr: io.stderr.clone(),
+            terminal: io.terminal,
+            checkpoint: self.made.checkpoint.clone(),
+            pid,
+        }))
+    }
+
+    /// Undoes a creation, all of it, whatever of it there was.
+    async fn undo(&mut self, error: Error) -> Error {
+        if error.kind() == Kind::AlreadyExists {
+            // What is there belongs to another container.
+            return error;
+        }
+        let container = &self.container;
+        let mut errors = vec![error];
+        errors.extend(delete_bounded(container.backend.as_ref(), true).await.err());
+        if let Some(record) = &self.made.record {
+            errors.extend(record.own.remove_cgroup().err());
+        }
+        if let Some(stdio) = container.stdio.get() {
+            stdio.close().await;
+        }
+        errors.extend(self.made.rootfs.take().and_then(|rootfs| rootfs.unmount().err()));
+        errors.extend(container.place.folder.remove().err());
+        Error::list(errors).unwrap_or_else(|| Error::unknown("not created"))
+    }
+
+    /// Serves commands until the container's process ends.
+    async fn until_end(&mut self) -> Ended {
+        let container = self.container.clone();
+        let mut oom = container.cgroup().and_then(watch_oom);
+        loop {
+            let init = container.view().state.init().cloned();
+            let ended = async {
+                match &init {
+                    Some(init) => (init.pid(), init.exited().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    // Nobody asks a container to be deleted that has no process to wait for.
+                    Some(Command::Delete(reply)) if init.is_none() => {
+                        self.deleting = Some(reply);
+                        return (0, Exit::unknown());
+                    }
+                    Some(command) => self.on(command).await,
+                    // The table holds the other end for as long as this task lives.
+                    None => std::future::pending().await,
+                },
+                () = next_oom(&mut oom) => self.publish_oom(),
+                ended = ended => {
+                    // The kernel tells of the kill and of the death in one breath: the reason is
+                    // published before the consequence.
+                    if oom.as_mut().is_some_and(OomWatch::check) {
+                        self.publish_oom();
+                    }
+                    return ended;
+                }
+            }
+        }
+    }
+
+    fn publish_oom(&self) {
+        self.container.publish(&Event::Oom { id: self.container.place.id.clone() });
+    }
+
+    /// The process has ended: everything else in the container ends, then the end is told.
+    async fn end(&mut self, (pid, exit): Ended) {
+        let container = self.container.clone();
+        container.view().closing = true;
+        if self.made.shares_pid_namespace {
+            // The kernel ends the others only where the init had a pid namespace of its own.
+            if let Some(Err(error)) =
+                container.cgroup().map(|cgroup| cgroup.kill_all(libc::SIGKILL))
+            {
+                log::error!(container = container.place.id.as_str();
+                    "kill what is left in the container: {error}");
+            }
+        }
+        let mut live = container.live_execs.subscribe();
+        if tokio::time::timeout(EXECS_END, live.wait_for(|live| *live == 0)).await.is_err() {
+            log::error!(container = container.place.id.as_str();
+                "execs have not ended {} s after the container's process", EXECS_END.as_secs());
+        }
+        for exec in container.view().execs.values() {
+            exec.give_up_waiting();
+        }
+        self.save(Status::Stopped, |record| {
+            record.pid = None;
+            record.own.exit = Some(exit.into());
+        });
+        container.set(State::Stopped { pid, exit });
+        if pid != 0 {
+            let id = container.place.id.clone();
+            container.publish(&Event::Exit { id, exec: None, pid, exit });
+        }
+        container.ended.send_replace(Some((pid, exit)));
+    }
+
+    /// Serves commands until a Delete succeeds.
+    async fn until_deleted(&mut self) {
+        loop {
+            let command = match self.deleting.take() {
+                Some(reply) => Some(Command::Delete(reply)),
+                None => self.commands.recv().await,
+            };
+            match command {
+                Some(Command::Delete(reply)) => match self.delete().await {
+                    Ok(ended) => {
+                        self.refuse_all();
+                        drop(reply.send(Ok(ended)));
+                        return;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Some(command) => self.on(command).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Nothing more will be done: whoever still waits is told that the container is gone.
+    fn refuse_all(&mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+    }
+
+    async fn on(&mut self, command: Command) {
+        // The callers may have given up waiting; what they asked for is done all the same.
+        match command {
+            Command::Start(reply) => {
+                let result = self.start().await;
+                drop(reply.send(self.said("start", result)));
+            }
+            Command::Pause(reply) => {
+                let result = self.pause().await;
+                drop(reply.send(self.said("pause", result)));
+            }
+            Command::Resume(reply) => {
+                let result = self.resume().await;
+                drop(reply.send(self.said("resume", result)));
+            }
+            Command::Update(resources, reply) => {
+                let result = self.update(&resources).await;
+                drop(reply.send(self.said("update", result)));
+            }
+            Command::Checkpoint(checkpoint, reply) => {
+                let result = self.checkpoint(&checkpoint).await;
+                drop(reply.send(self.said("checkpoint", result)));
+            }
+            Command::Delete(reply) => self.delete_early(reply),
+        }
+    }
+
+    fn said<T>(&self, verb: &str, result: Result<T>) -> Result<T> {
+        result.context(|| format!("{verb} container {}", self.container.place.id))
+    }
+
+    /// The process this command is about, if the state allows the command.
+    fn allowed(&self, op: Op) -> Result<Option<Child>> {
+        let view = self.container.view();
+        view.state.allow(op)?;
+        Ok(view.state.init().cloned())
+    }
+
+    async fn start(&mut self) -> Result<i32> {
+        let init = match self.allowed(Op::Start)? {
+            Some(init) => {
+                unless_dead(&init, self.container.backend.start()).await?;
+                init
+            }
+            None => self.restore().await?,
+        };
+        let pid = init.pid();
+        self.container.set(State::Running(init));
+        self.save(Status::Running, |_| ());
+        self.container.publish(&Event::Start { id: self.container.place.id.clone(), pid });
+        Ok(pid)
+    }
+
+    async fn restore(&mut self) -> Result<Child> {
+        let container = self.container.clone();
+        let child = self.made.waiting.take().ok_or_else(|| {
+            Error::precondition("its restore has failed before: delete it and create it again")
+        })?;
+        let console = console_for(&container.io, &container.place)?;
+        let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
+        let image = PathBuf::from(&self.made.checkpoint);
+        let io = ProcessIo { child, console_socket };
+        let init = container.backend.restore(&image, io).await?;
+        attach(&container, console).await?;
+        container.cgroup.get_or_init(|| Cgroup::of(init.pid()).ok().flatten());
+        self.save(Status::Created, |record| note_init(record, &container, &init));
+        Ok(init)
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        let Some(init) = self.allowed(Op::Pause)? else { return Ok(()) };
+        unless_dead(&init, self.container.backend.pause()).await?;
+        self.container.set(State::Paused(init));
+        self.save(Status::Paused, |_| ());
+        self.container.publish(&Event::Paused { id: self.container.place.id.clone() });
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        let Some(init) = self.allowed(Op::Resume)? else { return Ok(()) };
+        unless_dead(&init, self.container.backend.resume()).await?;
+        self.container.set(State::Running(init));
+        self.save(Status::Running, |_| ());
+        self.container.publish(&Event::Resumed { id: self.container.place.id.clone() });
+        Ok(())
+    }
+
+    async fn update(&self, resources: &[u8]) -> Result<()> {
+        spec::parse_resources(resources)?;
+        let Some(init) = self.allowed(Op::Update)? else { return Ok(()) };
+        unless_dead(&init, self.container.backend.update(resources)).await
+    }
+
+    async fn checkpoint(&self, checkpoint: &backend::Checkpoint) -> Result<()> {
+        self.allowed(Op::Checkpoint)?;
+        self.container.backend.checkpoint(checkpoint).await?;
+        let (id, image) = (self.container.place.id.clone(), checkpoint.image.clone());
+        self.container.publish(&Event::Checkpointed { id, image });
+        Ok(())
+    }
+
+    /// A Delete before the end: one that was never started is killed, and the answer waits for
+    /// its end.
+    fn delete_early(&mut self, reply: oneshot::Sender<Result<Ended>>) {
+        let state = self.container.view().state.clone();
+        match state {
+            State::Created(Some(init)) => {
+                // Ended meanwhile is what the signal wanted.
+                drop(init.signal(libc::SIGKILL));
+                self.deleting = Some(reply);
+            }
+            state => drop(reply.send(Err(Error::precondition(format!(
+                "cannot delete container {}: it is {state}; kill it first",
+                self.container.place.id
+            ))))),
+        }
+    }
+
+    async fn delete(&mut self) -> Result<Ended> {
+        let container = self.container.clone();
+        let id = &container.place.id;
+        let doing = || format!("delete container {id}");
+        if let Some(stdio) = container.stdio.get() {
+            stdio.drain(DRAIN).await;
+            stdio.close().await;
+        }
+        let execs: Vec<_> = container.view().execs.values().cloned().collect();
+        for exec in execs {
+            exec.close_stdio().await;
+        }
+        delete_bounded(container.backend.as_ref(), false).await.context(doing)?;
+        let mut errors = Vec::new();
+        if let Some(cgroup) = container.cgroup() {
+            errors.extend(cgroup.remove().err());
+        }
+        if let Some(rootfs) = &self.made.rootfs {
+            errors.extend(rootfs.unmount().err());
+        }
+        errors.extend(container.place.folder.remove().err());
+        if let Some(error) = Error::list(errors) {
+            return Err(error).context(doing);
+        }
+        let (pid, exit) = container.wait().await;
+        container.publish(&Event::Delete { id: id.clone(), pid, exit });
+        self.table.remove(id, (pid, exit));
+        Ok((pid, exit))
+    }
+
+    /// Writes the record. A container goes on where that fails (a full /run): what containerd
+    /// is told does not depend on it, and the log says so.
+    fn save(&mut self, status: Status, change: impl FnOnce(&mut Record)) {
+        let Some(record) = &mut self.made.record else { return };
+        record.status = status;
+        change(record);
+        if let Err(error) = self.container.place.folder.save(record) {
+            log::error!(container = self.container.place.id.as_str(); "{error}");
+        }
+    }
+}
+
+/// Everything up to "created", in order; `made` has what has to be undone at each point.
+async fn make(
+    container: &Container,
+    made: &mut Made,
+    spec: Spec,
+    mounts: &[Mount],
+    checkpoint: String,
+) -> Result<Option<Child>> {
+    let place = &container.place;
+    claim_folder(place).await?;
+    store::note_in(&place.bundle, &place.folder)?;
+    made.rootfs = Rootfs::mount(&place.bundle, mounts)?;
+    let root = spec.rootfs(&place.bundle);
+    if !root.is_dir() {
+        return Err(Error::invalid(format!(
+            "the root file system {} is not a folder: config.json names it in root.path",
+            root.display()
+        )));
+    }
+    made.shares_pid_namespace = spec.shares_pid_namespace();
+    let record = made.record.insert(record(container, made.rootfs.as_ref(), spec));
+    place.folder.save(record)?;
+    let (stdio, child) =
+        Stdio::open(&container.io, container.owner, place.id.as_str(), place.namespace.as_str())
+            .await?;
+    container.stdio.get_or_init(|| stdio);
+    if !checkpoint.is_empty() {
+        made.checkpoint = checkpoint;
+        made.waiting = Some(child);
+        record.status = Status::Created;
+        place.folder.save(record)?;
+        return Ok(None);
+    }
+    let console = console_for(&container.io, place)?;
+    let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
+    let init = container.backend.create(ProcessIo { child, console_socket }).await?;
+    attach(container, console).await?;
+    let cgroup = Cgroup::of(init.pid());
+    container.cgroup.get_or_init(|| {
+        cgroup.unwrap_or_else(|error| {
+            log::warn!(container = place.id.as_str(); "no cgroup to watch: {error}");
+            None
+        })
+    });
+    record.status = Status::Created;
+    note_init(record, container, &init);
+    place.folder.save(record)?;
+    Ok(Some(init))
+}
+
+/// Takes the container's folder. One that a dead supervisor left is cleaned up first.
+async fn claim_folder(place: &Place) -> Result<()> {
+    match place.folder.create() {
+        Err(error) if error.kind() == Kind::AlreadyExists => {}
+        other => return other,
+    }
+    let supervisor = place.folder.load().ok().and_then(|record| record.own.supervisor);
+    if supervisor.is_some_and(ProcessId::is_alive) {
+        return Err(Error::already_exists(format!(
+            "container {} already exists, under another supervisor",
+            place.id
+        )));
+    }
+    log::warn!(container = place.id.as_str(); "cleaning up what an earlier supervisor left");
+    postmortem::clean(place).await?;
+    place.folder.create()
+}
+
+fn record(container: &Container, rootfs: Option<&Rootfs>, spec: Spec) -> Record {
+    let place = &container.place;
+    let mut own = Own {
+        version: 1,
+        namespace: place.namespace.as_str().to_owned(),
+        backend: container.backend.name().to_owned(),
+        runtime: PathBuf::new(),
+        runtime_root: PathBuf::new(),
+        systemd_cgroup: false,
+        supervisor: ProcessId::of(nix::unistd::getpid().as_raw()),
+        init: None,
+        cgroup: None,
+        cgroups_path: spec.cgroups_path.filter(|path| path.starts_with('/')),
+        rootfs_mount: rootfs.map(|rootfs| rootfs.folder().to_owned()),
+        exit: None,
+    };
+    container.backend.record(&mut own);
+    Record {
+        oci_version: spec.oci_version,
+        id: place.id.as_str().to_owned(),
+        status: Status::Creating,
+        pid: None,
+        bundle: place.bundle.clone(),
+        annotations: spec.annotations,
+        own,
+    }
+}
+
+fn note_init(record: &mut Record, container: &Container, init: &Child) {
+    record.pid = Some(init.pid());
+    record.own.init = ProcessId::of(init.pid());
+    record.own.cgroup = container.cgroup().cloned();
+}
+
+/// Takes the terminal that the runtime has sent, where one was asked for.
+async fn attach(container: &Container, console: Option<ConsoleSocket>) -> Result<()> {
+    let (Some(console), Some(stdio)) = (console, container.stdio.get()) else { return Ok(()) };
+    let master = tokio::time::timeout(CONSOLE, console.receive())
+        .await
+        .map_err(|_| Error::deadline("the runtime sent no terminal"))??;
+    stdio.attach_console(master)
+}
+
+async fn delete_bounded(backend: &dyn Backend, force: bool) -> Result<()> {
+    let name = backend.name();
+    tokio::time::timeout(BACKEND_DELETE, backend.delete(force)).await.unwrap_or_else(|_| {
+        Err(Error::deadline(format!(
+            "{name} delete did not end in {} s and was killed",
+            BACKEND_DELETE.as_secs()
+        )))
+    })
+}
+
+fn watch_oom(cgroup: &Cgroup) -> Option<OomWatch> {
+    OomWatch::new(cgroup).unwrap_or_else(|error| {
+        log::warn!("no watch for out-of-memory kills: {error}");
+        None
+    })
+}
+
+/// The next kill; never ends where there is nothing to watch.
+async fn next_oom(watch: &mut Option<OomWatch>) {
+    if let Some(oom) = watch {
+        if oom.next().await {
+            return;
+        }
+        *watch = None;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,86 @@
+//! Cleaning up after a supervisor that is gone: killed, or lost with its host's memory.
+//!
+//! Works from the record alone, needs no containerd, and may run any number of times. Every step
+//! is tried whatever became of the one before.
+
+use crate::backend::{self, Place};
+use crate::error::{Error, Kind, Result};
+use crate::exit::Exit;
+use crate::store::{ProcessId, Record};
+use crate::sys::mount::unmount;
+use std::time::Duration;
+
+/// How long the runtime may take. containerd kills a clean-up after 5 s.
+const RUNTIME: Duration = Duration::from_secs(3);
+
+/// What there was to know of a dead container.
+#[derive(Clone, Copy, Debug)]
+pub struct Remains {
+    /// The pid its first process had; 0 when that is not known.
+    pub pid: i32,
+    /// How it ended. The status is 137 when it was alive until now, 255 when nobody saw it end.
+    pub exit: Exit,
+}
+
+/// Kills what lives of a container and removes what was made for it.
+///
+/// # Errors
+/// Names everything that would not go.
+pub async fn clean(place: &Place) -> Result<Remains> {
+    let mut errors = Vec::new();
+    let record = match place.folder.load() {
+        Ok(record) => Some(record),
+        Err(error) => {
+            if error.kind() != Kind::NotFound {
+                errors.push(error);
+            }
+            None
+        }
+    };
+    let remains = match &record {
+        Some(record) => bury(record, place, &mut errors).await,
+        None => Remains { pid: 0, exit: Exit::unknown() },
+    };
+    if place.bundle.is_absolute() {
+        errors.extend(unmount(&place.bundle.join("rootfs")).err());
+    }
+    if errors.is_empty() {
+        errors.extend(place.folder.remove().err());
+    }
+    // A supervisor that still lives is told to forget this container, and ends if it has no other.
+    let this = nix::unistd::getpid().as_raw();
+    let supervisor = record.and_then(|record| record.own.supervisor);
+    if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.pid != this) {
+        supervisor.signal(libc::SIGTERM);
+    }
+    Error::list(errors).map_or(Ok(remains), Err)
+}
+
+async fn bury(record: &Record, place: &Place, errors: &mut Vec<Error>) -> Remains {
+    let own = &record.own;
+    let was_alive = own.init.is_some_and(|init| init.signal(libc::SIGKILL));
+    if let Some(cgroup) = &own.cgroup {
+        errors.extend(cgroup.kill_all(libc::SIGKILL).err());
+    }
+    match backend::reopen(record, place.clone()) {
+        Ok(backend) => match tokio::time::timeout(RUNTIME, backend.delete(true)).await {
+            Ok(result) => errors.extend(result.err()),
+            Err(_) => errors.push(Error::deadline(format!(
+                "{} delete --force did not end in {} s and was killed",
+                backend.name(),
+                RUNTIME.as_secs()
+            ))),
+        },
+        Err(error) => errors.push(error),
+    }
+    errors.extend(own.remove_cgroup().err());
+    if let Some(folder) = &own.rootfs_mount {
+        errors.extend(unmount(folder).err());
+    }
+    let exit = match own.exit {
+        Some(exit) => exit.into(),
+        None if was_alive => Exit::signaled(libc::SIGKILL),
+        None => Exit::unknown(),
+    };
+    Remains { pid: own.init.map_or(0, |init: ProcessId| init.pid), exit }
+}
