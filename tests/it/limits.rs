@@ -1,0 +1,68 @@
+//! Limits hold, can be changed, and what a container uses can be read.
+
+use crate::bed::{Bed, Pair};
+use containerd_shim_protos::api::UpdateTaskRequest;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::{Client, TaskClient, ttrpc};
+
+on_every_pair!(
+    a_memory_limit_is_set_and_can_be_changed,
+    figures_of_a_running_container_can_be_read,
+    running_out_of_memory_is_told_before_the_end_it_causes,
+);
+
+fn a_memory_limit_is_set_and_can_be_changed(pair: Pair) {
+    let bed = Bed::new(pair);
+    bed.run_detached(&["--memory-limit", "67108864"], "c", &["sleep", "1000"]);
+    assert_eq!(bed.cgroup("c", "memory", "memory.limit_in_bytes"), "67108864");
+    // ctr has no word for it: the call that containerd would make.
+    let address = bed.read(&format!("{}/address", bed.bundle("c")));
+    let socket = bed.path(address.trim().strip_prefix("unix://").unwrap());
+    let client = Client::connect(&format!("unix://{}", socket.display())).unwrap();
+    let resources = br#"{"memory":{"limit":33554432},"pids":{"limit":77}}"#;
+    let request = UpdateTaskRequest {
+        id: "c".to_owned(),
+        resources: Some(Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned(),
+            value: resources.to_vec(),
+            ..Any::default()
+        })
+        .into(),
+        ..UpdateTaskRequest::default()
+    };
+    TaskClient::new(client).update(ttrpc::context::with_timeout(20_000_000_000), &request).unwrap();
+    assert_eq!(bed.cgroup("c", "memory", "memory.limit_in_bytes"), "33554432");
+    assert_eq!(bed.cgroup("c", "pids", "pids.max"), "77");
+    bed.kill_and_remove("c");
+    bed.leave_nothing();
+}
+
+fn figures_of_a_running_container_can_be_read(pair: Pair) {
+    let bed = Bed::new(pair);
+    bed.run_detached(&["--memory-limit", "67108864"], "c", &["sleep", "1000"]);
+    let metrics = bed.ctr(&["task", "metrics", "c"]).good().stdout;
+    let figure = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+        line.trim().parse().unwrap()
+    };
+    let memory = figure("memory.usage_in_bytes");
+    assert!((1..67_108_864).contains(&memory), "{metrics}");
+    assert_eq!(figure("memory.limit_in_bytes"), 67_108_864);
+    assert_eq!(figure("pids.current"), 1);
+    assert!(figure("cpuacct.usage ") > 0, "{metrics}");
+    bed.kill_and_remove("c");
+    bed.leave_nothing();
+}
+
+fn running_out_of_memory_is_told_before_the_end_it_causes(pair: Pair) {
+    let bed = Bed::new(pair);
+    let events = bed.events();
+    let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
+    let ended = bed.run(&["--rm", "--memory-limit", "33554432"], "c", &hungry).finish();
+    assert_eq!(ended.code, 137, "{ended:?}");
+    events.until("delete c");
+    let expected = ["create c", "start c", "oom c", "exit c 137", "delete c"];
+    assert_eq!(events.brief(), expected);
+    bed.leave_nothing();
+}
