@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// The root file system that containerd's mounts make in a bundle. It stays mounted when this is
 /// dropped: a container outlives every value; call [`Rootfs::unmount`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rootfs {
     folder: PathBuf,
-    targets: Vec<PathBuf>,
 }
 
 impl Rootfs {
@@ -39,17 +38,13 @@ impl Rootfs {
             }
             Err(error) => return Err(error).context(|| format!("look at {}", folder.display())),
         }
-        let mut rootfs = Self { folder, targets: Vec::new() };
+        let rootfs = Self { folder };
         for mount in mounts {
             if let Err(error) = mount.mount(&rootfs.folder) {
                 return Err(match rootfs.unmount() {
                     Ok(()) => error,
                     Err(second) => error.context(format!("(and then: {second})")),
                 });
-            }
-            if !mount.target.is_empty() {
-                let target = mount.target.trim_start_matches('/');
-                rootfs.targets.push(rootfs.folder.join(target));
             }
         }
         Ok(Some(rootfs))
@@ -60,13 +55,12 @@ impl Rootfs {
         &self.folder
     }
 
-    /// Takes everything off again, the last first. May be called again.
+    /// Takes everything off again; mounts below the folder go with it, because their places are in
+    /// a tree that the container may have changed. May be called again.
     ///
     /// # Errors
-    /// Names what would not go; the rest is gone all the same.
+    /// What the kernel says.
     pub fn unmount(&self) -> Result<()> {
-        let places = self.targets.iter().rev().chain(std::iter::once(&self.folder));
-        let errors = places.filter_map(|place| unmount(place).err()).collect();
-        Error::list(errors).map_or(Ok(()), Err)
+        unmount(&self.folder)
     }
 }

@@ -27,6 +27,7 @@ use crate::store::Status;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::reaper::Child;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -37,6 +38,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a backend's command may go on once the process that it is about has ended.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a runtime may keep a terminal to itself after its command has ended.
+const CONSOLE: Duration = Duration::from_secs(2);
 
 /// A process's pid and its end.
 pub type Ended = (i32, Exit);
@@ -49,6 +53,8 @@ enum Command {
     Update(Vec<u8>, oneshot::Sender<Result<()>>),
     Checkpoint(Checkpoint, oneshot::Sender<Result<()>>),
     Delete(oneshot::Sender<Result<Ended>>),
+    /// Everything is gone already: the task ends. Nobody is answered.
+    Forget,
 }
 
 struct View {
@@ -79,7 +85,10 @@ pub struct Container {
     publisher: Publisher,
     view: Mutex<View>,
     stdio: OnceLock<Stdio>,
+    stdin_closed: AtomicBool,
     cgroup: OnceLock<Option<Cgroup>>,
+    /// The cgroup was there before the container, with processes in it: it is somebody else's.
+    shares_cgroup: AtomicBool,
     ended: watch::Sender<Option<Ended>>,
     live_execs: watch::Sender<usize>,
     give_up: Notify,
@@ -150,6 +159,11 @@ impl Container {
         self.cgroup.get().and_then(Option::as_ref)
     }
 
+    /// Its cgroup, if nobody else's processes are in it: the one to kill and to remove.
+    fn own_cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup().filter(|_| !self.shares_cgroup.load(Ordering::Relaxed))
+    }
+
     /// Sends a signal to its first process, or with `all` to every process in it. Needs no
     /// backend, so it works while the backend hangs; SIGKILL ends a creation that hangs.
     ///
@@ -160,7 +174,7 @@ impl Container {
         check_signal(signal)?;
         let state = self.view().state.clone();
         let init = match &state {
-            State::Creating if signal == libc::SIGKILL => {
+            State::Creating | State::Created(None) if signal == libc::SIGKILL => {
                 self.give_up.notify_one();
                 return Ok(());
             }
@@ -174,7 +188,7 @@ impl Container {
                 )));
             }
         };
-        match self.cgroup() {
+        match self.own_cgroup() {
             Some(cgroup) if all => drop(cgroup.kill_all(signal)?),
             _ if all => {
                 for (pid, _) in self.pids() {
@@ -184,8 +198,12 @@ impl Container {
             _ => init.signal(signal).map_err(|_| Error::not_found("process already finished"))?,
         }
         // Version 1 of the freezer keeps even SIGKILL waiting until the thaw.
-        if signal == libc::SIGKILL && matches!(state, State::Paused(_)) {
-            self.cgroup().map_or(Ok(()), Cgroup::thaw)?;
+        if signal == libc::SIGKILL
+            && let Some(cgroup) = self.cgroup().filter(|cgroup| cgroup.legacy("freezer").is_some())
+            && cgroup.frozen()
+            && let Err(error) = cgroup.thaw()
+        {
+            log::warn!(container = self.place.id.as_str(); "thaw for SIGKILL: {error}");
         }
         Ok(())
     }
@@ -253,7 +271,7 @@ impl Container {
     /// # Errors
     /// `FailedPrecondition` while it runs; what would not go, and then it can be asked again.
     pub async fn delete(&self) -> Result<Ended> {
-        if matches!(self.view().state, State::Creating) {
+        if matches!(self.view().state, State::Creating | State::Created(None)) {
             self.give_up.notify_one();
         }
         self.ask(Command::Delete).await
@@ -282,13 +300,18 @@ impl Container {
         self.stdio()?.resize(width, height)
     }
 
-    /// Ends its standard input.
-    ///
-    /// # Errors
-    /// When it has no stdio yet.
-    pub fn close_stdin(&self) -> Result<()> {
-        self.stdio()?.close_stdin();
-        Ok(())
+    /// Ends its standard input; before there is one, as soon as there is.
+    pub fn close_stdin(&self) {
+        self.stdin_closed.store(true, Ordering::Relaxed);
+        if let Some(stdio) = self.stdio.get() {
+            stdio.close_stdin();
+        }
+    }
+
+    /// Has the task let go of a container that was cleaned up from outside.
+    pub fn forget(&self) {
+        // A task that is gone has let go already.
+        drop(self.inbox.send(Command::Forget));
     }
 }
 
@@ -303,6 +326,27 @@ fn console_for(io: &stdio::Request, place: &Place) -> Result<Option<ConsoleSocke
     let beside = || own.ancestors().nth(2).unwrap_or(own).join(".pty");
     let folder = if own.as_os_str().len() <= LONGEST { own.to_owned() } else { beside() };
     ConsoleSocket::bind(&folder).map(Some)
+}
+
+/// Takes the terminal that the runtime has sent, where one was asked for.
+async fn attach(stdio: &Stdio, console: Option<ConsoleSocket>) -> Result<()> {
+    let Some(console) = console else { return Ok(()) };
+    let master = tokio::time::timeout(CONSOLE, console.receive())
+        .await
+        .map_err(|_| Error::deadline("the runtime sent no terminal"))??;
+    stdio.attach_console(master)
+}
+
+/// The process's description and the request must agree, or the runtime waits for a socket that
+/// it was not given, or the supervisor for a terminal that nobody sends.
+fn check_terminal(described: bool, requested: bool) -> Result<()> {
+    if described == requested {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "process.terminal is {described}, and a terminal is {}asked for: make them agree",
+        if requested { "" } else { "not " }
+    )))
 }
 
 fn check_signal(signal: i32) -> Result<()> {
@@ -320,11 +364,15 @@ async fn wait_for(ended: &watch::Sender<Option<Ended>>) -> Ended {
 }
 
 /// Waits for a backend's command that is about `process`; when that ends and the command does
-/// not, the command is given up.
-async fn unless_dead<T>(process: &Child, command: impl Future<Output = Result<T>>) -> Result<T> {
+/// not within `grace`, the command is given up.
+async fn unless_dead<T>(
+    process: &Child,
+    grace: Duration,
+    command: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let dead = async {
         process.exited().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(grace).await;
     };
     tokio::select! {
         biased;

@@ -108,10 +108,11 @@ impl Spec {
 }
 
 /// Checks the process of an exec: an object with a command, to be run in an absolute folder.
+/// Answers whether it wants a terminal.
 ///
 /// # Errors
 /// `InvalidArgument` that names the field.
-pub fn parse_process(json: &[u8]) -> Result<()> {
+pub fn parse_process(json: &[u8]) -> Result<bool> {
     check_size("the process of an exec", json)?;
     let process: RawExec = object(json).context(|| "the process of an exec")?;
     if process.args.is_empty() {
@@ -123,7 +124,7 @@ pub fn parse_process(json: &[u8]) -> Result<()> {
             quoted(&process.cwd)
         )));
     }
-    Ok(())
+    Ok(process.terminal.unwrap_or_default())
 }
 
 /// Checks the resources of an update: an object. The runtime knows what may be in it.
@@ -298,6 +299,7 @@ struct RawExec {
     args: Vec<String>,
     #[serde(deserialize_with = "exec_cwd")]
     cwd: String,
+    terminal: Option<bool>,
 }
 
 /// An object of any content.
@@ -549,7 +551,7 @@ mod tests {
 
     #[test]
     fn the_process_of_an_exec_has_a_command_and_an_absolute_folder() {
-        parse_process(br#"{"args": ["sh"], "cwd": "/", "terminal": true}"#).unwrap();
+        assert!(parse_process(br#"{"args": ["sh"], "cwd": "/", "terminal": true}"#).unwrap());
         for (text, message) in [
             (&b"null"[..], "invalid type: null, expected an object at line 1 column 4"),
             (b"[[\"sh\"], \"/\"]", "invalid type: sequence, expected an object at line 1 column 0"),

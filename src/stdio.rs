@@ -346,7 +346,9 @@ fn open_sink(stream: Stream, target: Option<&Target>, id: &str, bounds: Bounds) 
 fn open_log(stream: Stream, path: &PathBuf) -> Result<File> {
     let doing = || format!("open {stream} {path:?}");
     if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(dir).context(doing)?;
+        // Not by the error's own kind: a file in the way would be "already exists".
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        made.map_err(|error| Error::invalid(format!("{}: {error}", doing())))?;
     }
     // O_NONBLOCK: a FIFO of that name would have us wait for its reader.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -264,21 +264,15 @@ impl Backend for Oci {
     async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Child> {
         let [log, pid_file, description] =
             ["log", "pid", "json"].map(|suffix| self.file(&format!("exec-{exec}.{suffix}")));
-        let result = async {
-            fs::write(&description, process)
-                .context(|| format!("write {}", description.display()))?;
-            let command = self.command(&log, "exec").arg("--detach");
-            let command = Self::process_flags(command, &pid_file, io.console_socket.as_deref())
-                .arg("--process")
-                .arg(&description)
-                .arg(self.place.id.as_str());
-            self.make_process(command, io, &log, &pid_file).await
-        }
-        .await;
-        for file in [log, pid_file, description] {
-            drop(fs::remove_file(file));
-        }
-        result
+        // The description has the process's environment, which may hold secrets.
+        let _files = Temporary([log.clone(), pid_file.clone(), description.clone()]);
+        fs::write(&description, process).context(|| format!("write {}", description.display()))?;
+        let command = self.command(&log, "exec").arg("--detach");
+        let command = Self::process_flags(command, &pid_file, io.console_socket.as_deref())
+            .arg("--process")
+            .arg(&description)
+            .arg(self.place.id.as_str());
+        self.make_process(command, io, &log, &pid_file).await
     }
 
     async fn pause(&self) -> Result<()> {
@@ -368,6 +362,18 @@ impl Oci {
         let running = Running::spawn(command)?;
         let text = read_tail_until(reader, running.child.exited()).await?;
         version::parse(&text).ok_or_else(|| Error::unknown("no version in what it printed"))
+    }
+}
+
+/// Files that go when this is dropped, also when the command that needs them is given up.
+struct Temporary([PathBuf; 3]);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // One that was never written is not there.
+            drop(fs::remove_file(file));
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! task; each has a task of its own from its start to its end.
 
 use super::{
-    Container, DRAIN, Ended, Op, Snapshot, check_signal, console_for, unless_dead, wait_for,
+    Container, DRAIN, Ended, GRACE, Op, Snapshot, attach, check_signal, check_terminal,
+    console_for, unless_dead, wait_for,
 };
 use crate::backend::ProcessIo;
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::spec;
 use crate::stdio::{self, Stdio};
 use crate::store::Status;
 use crate::sys::reaper::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -34,6 +36,8 @@ pub struct Exec {
     io: stdio::Request,
     state: Mutex<State>,
     stdio: OnceLock<Stdio>,
+    stdin_closed: AtomicBool,
+    size: Mutex<Option<(u16, u16)>>,
     ended: watch::Sender<Option<Ended>>,
     give_up: Notify,
 }
@@ -97,27 +101,29 @@ impl Exec {
         wait_for(&self.ended).await
     }
 
-    fn stdio(&self) -> Result<&Stdio> {
-        self.stdio
-            .get()
-            .ok_or_else(|| Error::precondition(format!("exec {} has no stdio yet", self.id)))
+    fn size(&self) -> MutexGuard<'_, Option<(u16, u16)>> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets its terminal's size, in characters.
+    /// Sets its terminal's size, in characters; before it has one, for when it does.
     ///
     /// # Errors
-    /// When it has no terminal.
+    /// When it was to have no terminal.
     pub fn resize(&self, width: u16, height: u16) -> Result<()> {
-        self.stdio()?.resize(width, height)
+        if self.io.terminal && matches!(&*self.state(), State::Added(_) | State::Starting) {
+            *self.size() = Some((width, height));
+            return Ok(());
+        }
+        let stdio = self.stdio.get();
+        stdio.ok_or_else(|| Error::precondition("the exec has no terminal"))?.resize(width, height)
     }
 
-    /// Ends its standard input.
-    ///
-    /// # Errors
-    /// When it was not started yet.
-    pub fn close_stdin(&self) -> Result<()> {
-        self.stdio()?.close_stdin();
-        Ok(())
+    /// Ends its standard input; before it was started, as soon as it is.
+    pub fn close_stdin(&self) {
+        self.stdin_closed.store(true, Ordering::Relaxed);
+        if let Some(stdio) = self.stdio.get() {
+            stdio.close_stdin();
+        }
     }
 
     fn stop(&self, ended: Ended) {
@@ -149,7 +155,7 @@ impl Container {
     /// `AlreadyExists`, `FailedPrecondition` unless the container is created or runs,
     /// `InvalidArgument` when `process` is not the JSON of a process.
     pub fn add_exec(&self, id: ExecId, process: Vec<u8>, io: stdio::Request) -> Result<()> {
-        spec::parse_process(&process)?;
+        check_terminal(spec::parse_process(&process)?, io.terminal)?;
         let mut view = self.view();
         if view.closing {
             return Err(Error::precondition("cannot exec in a container whose process has ended"));
@@ -163,6 +169,8 @@ impl Container {
             io,
             state: Mutex::new(State::Added(process)),
             stdio: OnceLock::new(),
+            stdin_closed: AtomicBool::new(false),
+            size: Mutex::new(None),
             ended: watch::channel(None).0,
             give_up: Notify::new(),
         };
@@ -218,8 +226,13 @@ impl Container {
                 return Err(Error::precondition(format!("cannot delete exec {id}: it is running")));
             }
         };
+        exec.give_up_waiting();
         exec.close_stdio().await;
-        self.view().execs.remove(id);
+        // Another call may have removed it meanwhile, and the id be in use again.
+        let mut view = self.view();
+        if view.execs.get(id).is_some_and(|now| Arc::ptr_eq(now, &exec)) {
+            view.execs.remove(id);
+        }
         Ok(ended)
     }
 }
@@ -253,7 +266,7 @@ async fn run(
     let container = &live.0;
     let made = tokio::select! {
         biased;
-        made = unless_dead(&init, make(container, &exec, &process)) => made,
+        made = unless_dead(&init, GRACE, make(container, &exec, &process)) => made,
         () = exec.give_up.notified() => Err(Error::precondition("it was killed while it started")),
     };
     let child = match made {
@@ -285,12 +298,35 @@ async fn make(container: &Container, exec: &Exec, process: &[u8]) -> Result<Chil
     let (stdio, child) =
         Stdio::open(&exec.io, container.owner, place.id.as_str(), place.namespace.as_str()).await?;
     let stdio = exec.stdio.get_or_init(|| stdio);
+    if exec.stdin_closed.load(Ordering::Relaxed) {
+        stdio.close_stdin();
+    }
     let console = console_for(&exec.io, place)?;
     let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
     let process =
         container.backend.exec(&exec.id, process, ProcessIo { child, console_socket }).await?;
-    if let Some(console) = console {
-        stdio.attach_console(console.receive().await?)?;
+    let process = KillOnDrop(Some(process));
+    attach(stdio, console).await?;
+    if let Some((width, height)) = *exec.size() {
+        stdio.resize(width, height)?;
     }
-    Ok(process)
+    process.keep().ok_or_else(|| Error::unknown("the exec's process is gone"))
+}
+
+/// A process that nobody would know of if what follows its making failed.
+struct KillOnDrop(Option<Child>);
+
+impl KillOnDrop {
+    fn keep(mut self) -> Option<Child> {
+        self.0.take()
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            // Ended meanwhile is what the signal wanted.
+            drop(process.signal(libc::SIGKILL));
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! The life of one container, from top to bottom.
 
-use super::{Command, Container, DRAIN, Ended, Op, State, Table, View, console_for, unless_dead};
+use super::{
+    Command, Container, DRAIN, Ended, GRACE, Op, State, Table, View, attach, check_terminal,
+    console_for, unless_dead,
+};
 use crate::backend::{self, Backend, Place, ProcessIo};
 use crate::bundle::Rootfs;
 use crate::config::Config;
@@ -11,7 +14,7 @@ use crate::id::{ContainerId, Namespace};
 use crate::postmortem;
 use crate::shim::publisher::Publisher;
 use crate::spec::{self, Spec};
-use crate::stdio::{self, ChildIo, ConsoleSocket, Stdio};
+use crate::stdio::{self, ChildIo, Stdio};
 use crate::store::{self, Folder, Own, ProcessId, Record, Status};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::mount::Mount;
@@ -20,6 +23,7 @@ use crate::sys::process;
 use crate::sys::reaper::Child;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -31,8 +35,8 @@ const BACKEND_DELETE: Duration = Duration::from_secs(3);
 /// How long the init's end waits for the ends of execs that hang in the kernel.
 const EXECS_END: Duration = Duration::from_secs(5);
 
-/// How long a runtime may keep a terminal to itself after its command has ended.
-const CONSOLE: Duration = Duration::from_secs(2);
+/// How long a checkpoint that ends the container may go on after that end.
+const CHECKPOINT_END: Duration = Duration::from_secs(10);
 
 /// What a Create call asks for.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct CreateRequest {
 struct Made {
     rootfs: Option<Rootfs>,
     record: Option<Record>,
+    /// The container's folder is this one's, and what is in it.
+    claimed: bool,
     /// Stdio that waits for a restore, which is done at the start.
     waiting: Option<ChildIo>,
     shares_pid_namespace: bool,
@@ -87,6 +93,7 @@ pub async fn create(
         id: request.id,
         bundle: request.bundle,
     };
+    check_terminal(spec.terminal, request.io.terminal).context(doing)?;
     let name = config.backend_for(&spec.annotations).context(doing)?;
     let backend = backend::open(name, config, place.clone(), &spec.oci_version).context(doing)?;
     let (inbox, commands) = mpsc::unbounded_channel();
@@ -98,7 +105,9 @@ pub async fn create(
         publisher: publisher.clone(),
         view: Mutex::new(View { state: State::Creating, execs: BTreeMap::new(), closing: false }),
         stdio: OnceLock::new(),
+        stdin_closed: AtomicBool::new(false),
         cgroup: OnceLock::new(),
+        shares_cgroup: AtomicBool::new(false),
         ended: watch::channel(None).0,
         live_execs: watch::channel(0).0,
         give_up: Notify::new(),
@@ -157,9 +166,11 @@ impl Life {
         container.publish(&self.created_event(rootfs, pid));
         drop(created.send(Ok(pid)));
 
-        let exit = self.until_end().await;
-        self.end(exit).await;
-        self.until_deleted().await;
+        if let Some(exit) = self.until_end().await {
+            self.end(exit).await;
+            self.until_deleted().await;
+        }
+        self.refuse_all();
     }
 
     fn created_event(&self, rootfs: Vec<Mount>, pid: i32) -> Event {
@@ -179,8 +190,8 @@ impl Life {
 
     /// Undoes a creation, all of it, whatever of it there was.
     async fn undo(&mut self, error: Error) -> Error {
-        if error.kind() == Kind::AlreadyExists {
-            // What is there belongs to another container.
+        if !self.made.claimed {
+            // What is there is not this container's.
             return error;
         }
         let container = &self.container;
@@ -197,8 +208,8 @@ impl Life {
         Error::list(errors).unwrap_or_else(|| Error::unknown("not created"))
     }
 
-    /// Serves commands until the container's process ends.
-    async fn until_end(&mut self) -> Ended {
+    /// Serves commands until the container's process ends; `None` when it is to be forgotten.
+    async fn until_end(&mut self) -> Option<Ended> {
         let container = self.container.clone();
         let mut oom = container.cgroup().and_then(watch_oom);
         loop {
@@ -215,10 +226,11 @@ impl Life {
                     // Nobody asks a container to be deleted that has no process to wait for.
                     Some(Command::Delete(reply)) if init.is_none() => {
                         self.deleting = Some(reply);
-                        return (0, Exit::unknown());
+                        return Some((0, Exit::unknown()));
                     }
+                    Some(Command::Forget) => return None,
                     Some(command) => self.on(command).await,
-                    // The table holds the other end for as long as this task lives.
+                    // The container, which this task owns too, holds the other end.
                     None => std::future::pending().await,
                 },
                 () = next_oom(&mut oom) => self.publish_oom(),
@@ -228,7 +240,7 @@ impl Life {
                     if oom.as_mut().is_some_and(OomWatch::check) {
                         self.publish_oom();
                     }
-                    return ended;
+                    return Some(ended);
                 }
             }
         }
@@ -245,7 +257,7 @@ impl Life {
         if self.made.shares_pid_namespace {
             // The kernel ends the others only where the init had a pid namespace of its own.
             if let Some(Err(error)) =
-                container.cgroup().map(|cgroup| cgroup.kill_all(libc::SIGKILL))
+                container.own_cgroup().map(|cgroup| cgroup.kill_all(libc::SIGKILL))
             {
                 log::error!(container = container.place.id.as_str();
                     "kill what is left in the container: {error}");
@@ -281,14 +293,13 @@ impl Life {
             match command {
                 Some(Command::Delete(reply)) => match self.delete().await {
                     Ok(ended) => {
-                        self.refuse_all();
                         drop(reply.send(Ok(ended)));
                         return;
                     }
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Some(Command::Forget) | None => return,
                 Some(command) => self.on(command).await,
-                None => return,
             }
         }
     }
@@ -323,6 +334,8 @@ impl Life {
                 drop(reply.send(self.said("checkpoint", result)));
             }
             Command::Delete(reply) => self.delete_early(reply),
+            // Both loops take it before it comes here.
+            Command::Forget => {}
         }
     }
 
@@ -340,10 +353,19 @@ impl Life {
     async fn start(&mut self) -> Result<i32> {
         let init = match self.allowed(Op::Start)? {
             Some(init) => {
-                unless_dead(&init, self.container.backend.start()).await?;
+                unless_dead(&init, GRACE, self.container.backend.start()).await?;
                 init
             }
-            None => self.restore().await?,
+            None => {
+                let container = self.container.clone();
+                tokio::select! {
+                    biased;
+                    restored = self.restore() => restored?,
+                    () = container.give_up.notified() => {
+                        return Err(Error::precondition("it was killed while it was restored"));
+                    }
+                }
+            }
         };
         let pid = init.pid();
         self.container.set(State::Running(init));
@@ -362,7 +384,9 @@ impl Life {
         let image = PathBuf::from(&self.made.checkpoint);
         let io = ProcessIo { child, console_socket };
         let init = container.backend.restore(&image, io).await?;
-        attach(&container, console).await?;
+        if let Some(stdio) = container.stdio.get() {
+            attach(stdio, console).await?;
+        }
         container.cgroup.get_or_init(|| Cgroup::of(init.pid()).ok().flatten());
         self.save(Status::Created, |record| note_init(record, &container, &init));
         Ok(init)
@@ -370,7 +394,7 @@ impl Life {
 
     async fn pause(&mut self) -> Result<()> {
         let Some(init) = self.allowed(Op::Pause)? else { return Ok(()) };
-        unless_dead(&init, self.container.backend.pause()).await?;
+        unless_dead(&init, GRACE, self.container.backend.pause()).await?;
         self.container.set(State::Paused(init));
         self.save(Status::Paused, |_| ());
         self.container.publish(&Event::Paused { id: self.container.place.id.clone() });
@@ -379,7 +403,7 @@ impl Life {
 
     async fn resume(&mut self) -> Result<()> {
         let Some(init) = self.allowed(Op::Resume)? else { return Ok(()) };
-        unless_dead(&init, self.container.backend.resume()).await?;
+        unless_dead(&init, GRACE, self.container.backend.resume()).await?;
         self.container.set(State::Running(init));
         self.save(Status::Running, |_| ());
         self.container.publish(&Event::Resumed { id: self.container.place.id.clone() });
@@ -389,12 +413,13 @@ impl Life {
     async fn update(&self, resources: &[u8]) -> Result<()> {
         spec::parse_resources(resources)?;
         let Some(init) = self.allowed(Op::Update)? else { return Ok(()) };
-        unless_dead(&init, self.container.backend.update(resources)).await
+        unless_dead(&init, GRACE, self.container.backend.update(resources)).await
     }
 
     async fn checkpoint(&self, checkpoint: &backend::Checkpoint) -> Result<()> {
-        self.allowed(Op::Checkpoint)?;
-        self.container.backend.checkpoint(checkpoint).await?;
+        let Some(init) = self.allowed(Op::Checkpoint)? else { return Ok(()) };
+        let grace = if checkpoint.exit { CHECKPOINT_END } else { GRACE };
+        unless_dead(&init, grace, self.container.backend.checkpoint(checkpoint)).await?;
         let (id, image) = (self.container.place.id.clone(), checkpoint.image.clone());
         self.container.publish(&Event::Checkpointed { id, image });
         Ok(())
@@ -421,21 +446,22 @@ impl Life {
         let container = self.container.clone();
         let id = &container.place.id;
         let doing = || format!("delete container {id}");
-        if let Some(stdio) = container.stdio.get() {
-            stdio.drain(DRAIN).await;
-            stdio.close().await;
-        }
-        let execs: Vec<_> = container.view().execs.values().cloned().collect();
-        for exec in execs {
-            exec.close_stdio().await;
-        }
-        delete_bounded(container.backend.as_ref(), false).await.context(doing)?;
+        // The ends of pipes that a restore would have used.
+        self.made.waiting = None;
+        close_all_stdio(&container).await;
+        // What a restore left half-made runs, and goes only by force.
+        let never_ran = container.snapshot().pid == 0;
+        delete_bounded(container.backend.as_ref(), never_ran).await.context(doing)?;
         let mut errors = Vec::new();
-        if let Some(cgroup) = container.cgroup() {
+        if let Some(cgroup) = container.own_cgroup() {
             errors.extend(cgroup.remove().err());
         }
-        if let Some(rootfs) = &self.made.rootfs {
-            errors.extend(rootfs.unmount().err());
+        if let Some(rootfs) = self.made.rootfs.clone() {
+            // The kernel writes an overlay's files back first, which may take seconds.
+            let unmounted = tokio::task::spawn_blocking(move || rootfs.unmount()).await;
+            errors.extend(
+                unmounted.map_err(|error| Error::unknown(error.to_string())).flatten().err(),
+            );
         }
         errors.extend(container.place.folder.remove().err());
         if let Some(error) = Error::list(errors) {
@@ -469,6 +495,7 @@ async fn make(
 ) -> Result<Option<Child>> {
     let place = &container.place;
     claim_folder(place).await?;
+    made.claimed = true;
     store::note_in(&place.bundle, &place.folder)?;
     made.rootfs = Rootfs::mount(&place.bundle, mounts)?;
     let root = spec.rootfs(&place.bundle);
@@ -480,11 +507,21 @@ async fn make(
     }
     made.shares_pid_namespace = spec.shares_pid_namespace();
     let record = made.record.insert(record(container, made.rootfs.as_ref(), spec));
+    if let Some(path) = &record.own.cgroups_path
+        && Cgroup::at(path)?.is_some_and(|cgroup| !cgroup.pids().is_empty())
+    {
+        // Neither to be killed nor to be removed, whatever becomes of this container.
+        container.shares_cgroup.store(true, Ordering::Relaxed);
+        record.own.cgroups_path = None;
+    }
     place.folder.save(record)?;
     let (stdio, child) =
         Stdio::open(&container.io, container.owner, place.id.as_str(), place.namespace.as_str())
             .await?;
-    container.stdio.get_or_init(|| stdio);
+    let stdio = container.stdio.get_or_init(|| stdio);
+    if container.stdin_closed.load(Ordering::Relaxed) {
+        stdio.close_stdin();
+    }
     if !checkpoint.is_empty() {
         made.checkpoint = checkpoint;
         made.waiting = Some(child);
@@ -495,7 +532,7 @@ async fn make(
     let console = console_for(&container.io, place)?;
     let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
     let init = container.backend.create(ProcessIo { child, console_socket }).await?;
-    attach(container, console).await?;
+    attach(stdio, console).await?;
     let cgroup = Cgroup::of(init.pid());
     container.cgroup.get_or_init(|| {
         cgroup.unwrap_or_else(|error| {
@@ -558,16 +595,24 @@ fn record(container: &Container, rootfs: Option<&Rootfs>, spec: Spec) -> Record 
 fn note_init(record: &mut Record, container: &Container, init: &Child) {
     record.pid = Some(init.pid());
     record.own.init = ProcessId::of(init.pid());
-    record.own.cgroup = container.cgroup().cloned();
+    record.own.cgroup = container.own_cgroup().cloned();
 }
 
-/// Takes the terminal that the runtime has sent, where one was asked for.
-async fn attach(container: &Container, console: Option<ConsoleSocket>) -> Result<()> {
-    let (Some(console), Some(stdio)) = (console, container.stdio.get()) else { return Ok(()) };
-    let master = tokio::time::timeout(CONSOLE, console.receive())
-        .await
-        .map_err(|_| Error::deadline("the runtime sent no terminal"))??;
-    stdio.attach_console(master)
+/// Closes the stdio of the container and of its execs, all at once: each may take its time.
+async fn close_all_stdio(container: &Arc<Container>) {
+    let mut closing = tokio::task::JoinSet::new();
+    let execs: Vec<_> = container.view().execs.values().cloned().collect();
+    for exec in execs {
+        closing.spawn(async move { exec.close_stdio().await });
+    }
+    let container = container.clone();
+    closing.spawn(async move {
+        if let Some(stdio) = container.stdio.get() {
+            stdio.drain(DRAIN).await;
+            stdio.close().await;
+        }
+    });
+    closing.join_all().await;
 }
 
 async fn delete_bounded(backend: &dyn Backend, force: bool) -> Result<()> {

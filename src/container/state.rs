@@ -109,7 +109,9 @@ impl State {
         let allowed = match op {
             Op::Start => matches!(self, Self::Created(_)),
             Op::Exec => matches!(self, Self::Created(Some(_)) | Self::Running(_)),
-            Op::Pause | Op::Checkpoint => matches!(self, Self::Running(_)),
+            Op::Pause => matches!(self, Self::Running(_)),
+            // containerd's client pauses first.
+            Op::Checkpoint => matches!(self, Self::Running(_) | Self::Paused(_)),
             Op::Resume => matches!(self, Self::Paused(_)),
             Op::Update => self.init().is_some(),
         };

@@ -42,6 +42,10 @@ pub(super) fn serve(serve: Serve, ready: &mut Option<PipeWriter>) -> Result<()> 
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        // For unmounts alone; a thread that has done one goes away.
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_millis(100))
+        .thread_stack_size(64 << 10)
         .build()
         .context(|| "start the runtime")?
         .block_on(run(serve, ready))
@@ -73,10 +77,14 @@ async fn run(serve: Serve, ready: &mut Option<PipeWriter>) -> Result<()> {
     let mut idle = IDLE_AT_FIRST;
     loop {
         tokio::select! {
-            () = signals.shutdown.notified() => break,
+            // A Create may have come since the answer to Shutdown.
+            () = signals.shutdown.notified() => if table.is_empty() { break },
             () = signals.called.notified() => {}
             () = table.emptied() => idle = IDLE,
             () = tokio::time::sleep(idle), if table.is_empty() => {
+                if !table.is_empty() {
+                    continue;
+                }
                 ::log::info!("no container and no call for {} s: ending", idle.as_secs());
                 break;
             }
@@ -93,6 +101,7 @@ async fn run(serve: Serve, ready: &mut Option<PipeWriter>) -> Result<()> {
     }
     // A client that comes now is refused at once instead of waiting for an answer.
     drop(fs::remove_file(&serve.socket));
+    server.stop_listen().await;
     publisher.drain(LAST_EVENTS).await;
     tokio::time::sleep(LAST_ANSWER).await;
     Ok(())
@@ -105,6 +114,7 @@ async fn forget_the_cleaned_up(table: &Table) {
         if !container.place().folder.path().exists() {
             ::log::warn!("container {} was cleaned up from outside", container.place().id);
             table.forget(&container.place().id);
+            container.forget();
         }
     }
 }

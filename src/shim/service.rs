@@ -52,12 +52,14 @@ impl Service {
         let own = self.config(request.options.as_ref())?;
         let request = wire::create(request, &self.namespace)?;
         let (id, bundle) = (request.id.clone(), request.bundle.clone());
-        if id != self.first {
+        // Not that of one that is here: its FIFO would be lost.
+        let own_log = id != self.first && self.table.get(&id).is_err();
+        if own_log {
             log::add(&id, &bundle);
         }
         let config = own.as_ref().unwrap_or(&self.config);
         let created = container::create(request, config, &self.publisher, &self.table).await;
-        if created.is_err() && id != self.first {
+        if created.is_err() && own_log {
             log::remove(&id);
         }
         Ok(api::CreateTaskResponse { pid: wire::pid(created?), ..Default::default() })
@@ -125,6 +127,7 @@ impl Service {
             Some(exec) => container.exec(&exec)?.close_stdin(),
             None => container.close_stdin(),
         }
+        Ok(())
     }
 
     fn do_stats(&self, request: &api::StatsRequest) -> Result<api::StatsResponse> {

@@ -94,7 +94,8 @@ pub(super) fn start(target: &Target, args: &Args) -> Result<Vec<u8>> {
 fn reply(bundle: &Path, socket: &Path) -> Result<Vec<u8>> {
     let address = format!("unix://{}", socket.display());
     let file = bundle.join("address");
-    let new = bundle.join("address.new");
+    // Two starts may be at it at once.
+    let new = bundle.join(format!("address.{}", std::process::id()));
     fs::write(&new, &address)
         .and_then(|()| fs::rename(&new, &file))
         .context(|| format!("write {}", file.display()))?;
@@ -165,6 +166,9 @@ fn bind(path: &Path) -> Result<Option<UnixListener>> {
 /// What can be done without and is only said in the log: a host may not let it.
 fn prepare(containerd: i32, config: &Config) {
     process::drop_last_argument();
+    if let Err(error) = process::raise_open_files() {
+        ::log::warn!("{error}");
+    }
     if let Err(error) = std::env::set_current_dir("/") {
         ::log::warn!("leave the bundle: {error}");
     }

@@ -431,15 +431,11 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
 }
 
+/// One that ended by itself meanwhile is success.
 fn kill(pid: i32, signal: i32) -> Result<()> {
-    #[expect(unsafe_code, reason = "nix's kill has no realtime signals")]
-    // SAFETY: kill(2) takes two numbers and touches no memory.
-    let status = unsafe { libc::kill(pid, signal) };
-    match io::Error::last_os_error() {
-        _ if status == 0 => Ok(()),
-        // It ended by itself meanwhile.
-        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        error => Err(error).context(|| format!("signal {signal} to process {pid}")),
+    match super::kill(pid, signal) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -38,6 +38,11 @@ impl Command {
         for name in NOT_INHERITED {
             inner.env_remove(name);
         }
+        #[expect(unsafe_code, reason = "code between fork and exec")]
+        // SAFETY: it reads a static and makes one system call; nothing allocates.
+        unsafe {
+            inner.pre_exec(super::process::restore_open_files);
+        }
         Self { program, inner, fds: Vec::new() }
     }
 

@@ -4,7 +4,10 @@
 use super::loopdev::LoopDevice;
 use crate::error::{Context, Error, Result};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// A page: the kernel takes no more option text than this from mount(2).
@@ -118,18 +121,31 @@ impl Mount {
     /// # Errors
     /// Names the type, the source, the place and what the kernel said.
     pub fn mount(&self, root: &Path) -> Result<()> {
-        let place = self.place(root)?;
-        self.mount_at(&place)
-            .context(|| format!("mount {} {} on {}", self.kind, self.source, place.display()))
+        let doing =
+            || format!("mount {} {} on {}{}", self.kind, self.source, root.display(), self.target);
+        if self.kind.starts_with("fuse") {
+            return Err(Error::unimplemented(
+                "mounts of FUSE need a program of their own, which is not run: use the snapshotter \
+                 overlayfs",
+            ))
+            .context(doing);
+        }
+        if self.target.is_empty() {
+            return self.mount_at(root).context(doing);
+        }
+        let target = self.target_below(root).context(doing)?;
+        self.mount_at(Path::new(&format!("/proc/self/fd/{}", target.as_raw_fd()))).context(doing)
     }
 
-    /// Where it goes.
-    fn place(&self, root: &Path) -> Result<std::path::PathBuf> {
-        let inner = Path::new(self.target.trim_start_matches('/'));
-        if inner.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(Error::invalid(format!("mount target {:?} climbs out", self.target)));
-        }
-        Ok(if inner.as_os_str().is_empty() { root.to_owned() } else { root.join(inner) })
+    /// Opens where it goes, below `root` as a process in the container would find it: a link in
+    /// the image leads nowhere else.
+    fn target_below(&self, root: &Path) -> Result<OwnedFd> {
+        let open_root = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(root, open_root, Mode::empty())?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        Ok(openat2(&root, self.target.as_str(), how)?)
     }
 
     fn mount_at(&self, place: &Path) -> Result<()> {
@@ -274,17 +290,29 @@ mod tests {
         assert_eq!((folder.as_str(), options.as_str()), ("/", "lowerdir=a:b"));
     }
 
+    /// Needs root.
     #[test]
-    fn a_target_cannot_climb_out_of_the_root() {
+    fn a_target_is_found_as_the_container_would_find_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        for made in [root.join("etc/app"), outside.join("app"), folder.path().join("source")] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        std::fs::write(folder.path().join("source/file"), "").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
         let mount = |target: &str| Mount {
             kind: "bind".into(),
-            source: "/x".into(),
+            source: folder.path().join("source").to_string_lossy().into_owned(),
             target: target.into(),
-            options: vec![],
+            options: words(&["bind"]),
         };
-        assert_eq!(mount("").place(Path::new("/r")).unwrap(), Path::new("/r"));
-        assert_eq!(mount("/a/b").place(Path::new("/r")).unwrap(), Path::new("/r/a/b"));
-        assert!(mount("a/../../etc").place(Path::new("/r")).is_err());
+        mount("/etc/app").mount(&root).unwrap();
+        assert!(root.join("etc/app/file").exists());
+        unmount(&root.join("etc/app")).unwrap();
+        // Out of the root there is nothing: neither by a link nor by dots.
+        mount("link/app").mount(&root).unwrap_err();
+        mount("../outside/app").mount(&root).unwrap_err();
+        assert!(!outside.join("app/file").exists());
     }
 
     /// Needs root, mkfs.ext4 and a loop device.

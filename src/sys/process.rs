@@ -2,7 +2,9 @@
 
 use crate::error::{Context, Result};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 /// Takes ownership of an fd that a system call has just returned.
 pub(super) fn own(fd: RawFd) -> OwnedFd {
@@ -103,6 +105,32 @@ fn arguments() -> Option<(usize, usize)> {
 /// None in practice.
 pub fn become_subreaper() -> Result<()> {
     nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")
+}
+
+/// The limit of open files that this process was started with, once it has another.
+static OPEN_FILES: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Raises the number of files this process may have open as far as it goes: a supervisor needs
+/// nine for each exec, and service managers give daemons 1024. What it starts gets the old limit
+/// again.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raise_open_files() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context(|| "raise RLIMIT_NOFILE")?;
+        OPEN_FILES.get_or_init(|| (soft, hard));
+    }
+    Ok(())
+}
+
+/// Undoes [`raise_open_files`], between fork and exec: it makes one system call.
+pub(super) fn restore_open_files() -> std::io::Result<()> {
+    match OPEN_FILES.get() {
+        Some(&(soft, hard)) => Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?),
+        None => Ok(()),
+    }
 }
 
 /// Gives freed memory back to the kernel. A bundle's config.json is parsed once; without this
