@@ -167,3 +167,32 @@ async fn an_exec_does_not_wait_for_what_it_left_running() {
     assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(out.end().await, "done\n");
 }
+
+#[tokio::test]
+async fn stdin_that_is_closed_before_the_start_ends_at_the_start() {
+    let scene = Scene::new();
+    let bundle = scene.bundle("web", &SLEEP);
+    let task = scene.running(&bundle).await;
+    let stdio = Stdio::new(scene.folder(), "e");
+    let mut request = bundle.exec("e", &["cat"]);
+    request.stdin = stdio.stdin;
+    task.exec(&request).await.unwrap();
+    task.close_stdin("web", "e").await.unwrap();
+    task.start("web", "e").await.unwrap();
+    assert_eq!(task.wait("web", "e").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_terminal_that_only_one_side_wants_is_refused_and_leaves_no_process() {
+    let scene = Scene::new();
+    let bundle = scene.bundle("web", &SLEEP);
+    let task = scene.running(&bundle).await;
+    let mut request = bundle.exec("e", &SLEEP);
+    request.terminal = true;
+    let text = task.exec(&request).await.refused(Code::INVALID_ARGUMENT);
+    assert!(text.contains("process.terminal is false"), "{text}");
+    let other = scene.bundle("other", &SLEEP).with_terminal();
+    let text = task.create(&other.create()).await.refused(Code::INVALID_ARGUMENT);
+    assert!(text.contains("process.terminal is true"), "{text}");
+    assert_eq!(task.pids("web").await.unwrap().processes.len(), 1);
+}

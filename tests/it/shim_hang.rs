@@ -270,3 +270,24 @@ async fn a_runtime_that_is_not_there_is_named() {
     assert!(error.contains("/no/such/crun"), "{error}");
     task.create(&bundle.create()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_checkpoint_that_hangs_does_not_swallow_the_containers_end() {
+    let scene = Scene::new();
+    let fake = Fake::new(&scene);
+    let bundle = scene.bundle("web", &SLEEP);
+    let task = scene.supervisor(&bundle).await;
+    task.create(&fake.create(&bundle)).await.unwrap();
+    task.start("web", "").await.unwrap();
+    // containerd's client pauses before it asks.
+    task.pause("web").await.unwrap();
+    fake.hang("checkpoint");
+    let calling = task.clone();
+    let image = scene.folder().join("image").to_string_lossy().into_owned();
+    let writing = tokio::spawn(async move { calling.checkpoint("web", &image).await });
+    fake.hangs().await;
+    task.kill("web", "", 9).await.unwrap();
+    assert_eq!(task.wait("web", "").await.unwrap(), 137);
+    writing.await.unwrap().refused(Code::FAILED_PRECONDITION);
+    assert_eq!(task.delete("web", "").await.unwrap().exit_status, 137);
+}

@@ -402,3 +402,25 @@ async fn the_process_of_a_killed_supervisors_container_is_found_by_the_next_one(
     proc::eventually("the old process is dead", || !proc::is_alive(hello.task_pid)).await;
     assert_ne!(task.hello("web").await.unwrap().task_pid, hello.task_pid);
 }
+
+#[tokio::test]
+async fn a_cgroup_that_others_are_in_is_not_killed() {
+    let scene = Scene::new();
+    let shared = format!("/{}", scene.cgroup("shared"));
+    let set = |spec: &mut serde_json::Value| spec["linux"]["cgroupsPath"] = shared.clone().into();
+    let first = scene.bundle("first", &SLEEP).edit(set);
+    let task = scene.running(&first).await;
+    let pid = task.state("first", "").await.unwrap().pid;
+    // A create that fails, and one that succeeds and is killed with all in it.
+    let second = scene.bundle("second", &SLEEP).edit(set);
+    let mut create = second.create();
+    create.stdout = "/nonexistent".to_owned();
+    task.create(&create).await.refused(Code::INVALID_ARGUMENT);
+    task.create(&second.create()).await.unwrap();
+    task.start("second", "").await.unwrap();
+    task.kill_all("second", 9).await.unwrap();
+    assert_eq!(task.wait("second", "").await.unwrap(), 137);
+    // Before the delete: crun itself kills whatever is in the cgroup it removes.
+    assert!(proc::is_alive(pid), "somebody else's process was killed");
+    assert_eq!(task.state("first", "").await.unwrap().status.unwrap(), Status::RUNNING);
+}

@@ -1,11 +1,13 @@
 //! Standard streams, through everything that containerd can ask for.
 
 use crate::support::fifo::{self, Reader, Stdio, write_line, writer};
+use crate::support::task::Refused;
 use crate::support::{Bundle, Scene, Task, proc};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use ttrpc::Code;
 
 /// Makes and starts a container with these streams.
 async fn running(scene: &Scene, bundle: &Bundle, streams: [&str; 3]) -> Task {
@@ -344,4 +346,19 @@ async fn a_fifo_may_be_for_stdout_alone() {
     let task = running(&scene, &bundle, ["", &path, ""]).await;
     assert_eq!(task.wait("web", "").await.unwrap(), 0);
     assert_eq!(out.end().await, "out\n");
+}
+
+#[tokio::test]
+async fn a_log_below_a_file_is_refused_and_leaves_nothing_mounted() {
+    let scene = Scene::new();
+    let bundle = scene.bundle("web", &["true"]).on_mounts();
+    let task = scene.supervisor(&bundle).await;
+    let mut request = bundle.create();
+    request.rootfs = vec![Bundle::bind_mount()];
+    request.stdout = format!("file://{}/config.json/log", bundle.path.display());
+    task.create(&request).await.refused(Code::INVALID_ARGUMENT);
+    assert!(scene.mounts().is_empty(), "{:?}", scene.mounts());
+    // The id is free again.
+    request.stdout = String::new();
+    task.create(&request).await.unwrap();
 }

@@ -194,6 +194,13 @@ impl Events {
         }
     }
 
+    /// Waits until `enough`, at most 10 s, and returns what has come by then.
+    pub async fn as_far_as(&self, enough: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+        let mut seen = self.recorder.0.subscribe();
+        drop(tokio::time::timeout(Duration::from_secs(10), seen.wait_for(|all| enough(all))).await);
+        self.all()
+    }
+
     /// Waits for an event of this text, and returns everything so far as text.
     pub async fn line(&self, text: &str) -> Vec<String> {
         let is = |event: &Event| event.to_string() == text;
