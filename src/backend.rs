@@ -15,6 +15,7 @@ use crate::store::{Folder, Own, Record};
 use crate::sys::reaper::Child;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where one container is.
 #[derive(Clone, Debug)]
@@ -115,6 +116,25 @@ pub trait Backend: Send + Sync {
     fn lacks(&self, operation: &str) -> Error {
         Error::unimplemented(format!("the backend {} has no {operation}", self.name()))
     }
+}
+
+/// How long a backend may take to remove a container before its command is given up. containerd
+/// gives a clean-up 5 s in all.
+const DELETE: Duration = Duration::from_secs(3);
+
+/// [`Backend::delete`], within a bound.
+///
+/// # Errors
+/// `DeadlineExceeded` when it hangs; what the backend says.
+pub async fn delete_bounded(backend: &dyn Backend, force: bool) -> Result<()> {
+    tokio::time::timeout(DELETE, backend.delete(force)).await.unwrap_or_else(|_| {
+        Err(Error::deadline(format!(
+            "{} delete{} did not end in {} s and was killed",
+            backend.name(),
+            if force { " --force" } else { "" },
+            DELETE.as_secs()
+        )))
+    })
 }
 
 /// The backend of that name for a new container.

@@ -65,6 +65,19 @@ struct View {
     closing: bool,
 }
 
+impl View {
+    /// Whether an exec may be added or started now; the process that it would join.
+    fn allow_exec(&self) -> Result<Child> {
+        if self.closing {
+            return Err(Error::precondition("cannot exec in a container whose process has ended"));
+        }
+        self.state.allow(Op::Exec)?;
+        // `allow` has just said that there is one.
+        let init = self.state.init().cloned();
+        init.ok_or_else(|| Error::precondition("the container has no process"))
+    }
+}
+
 /// What a State call answers.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -190,11 +203,7 @@ impl Container {
         };
         match self.own_cgroup() {
             Some(cgroup) if all => drop(cgroup.kill_all(signal)?),
-            _ if all => {
-                for (pid, _) in self.pids() {
-                    self.signal_known(pid, signal)?;
-                }
-            }
+            _ if all => self.signal_known(signal),
             _ => init.signal(signal).map_err(|_| Error::not_found("process already finished"))?,
         }
         // Version 1 of the freezer keeps even SIGKILL waiting until the thaw.
@@ -208,16 +217,14 @@ impl Container {
         Ok(())
     }
 
-    /// Signals a process of this container by a pid from [`Container::pids`].
-    fn signal_known(&self, pid: i32, signal: i32) -> Result<()> {
+    /// Signals the processes that are known without a cgroup: the first one and the execs.
+    fn signal_known(&self, signal: i32) {
         let view = self.view();
-        let known = view.state.init().cloned().into_iter();
-        let known = known.chain(view.execs.values().filter_map(|exec| exec.process()));
-        for process in known.filter(|process| process.pid() == pid) {
+        let init = view.state.init().cloned().into_iter();
+        for process in init.chain(view.execs.values().filter_map(|exec| exec.process())) {
             // Gone meanwhile is what the signal wanted.
             drop(process.signal(signal));
         }
-        Ok(())
     }
 
     /// Waits for the end of its first process.

@@ -8,10 +8,6 @@ use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::store::{ProcessId, Record};
 use crate::sys::mount::unmount;
-use std::time::Duration;
-
-/// How long the runtime may take. containerd kills a clean-up after 5 s.
-const RUNTIME: Duration = Duration::from_secs(3);
 
 /// What there was to know of a dead container.
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +59,9 @@ async fn bury(record: &Record, place: &Place, errors: &mut Vec<Error>) -> Remain
         errors.extend(cgroup.kill_all(libc::SIGKILL).err());
     }
     match backend::reopen(record, place.clone()) {
-        Ok(backend) => match tokio::time::timeout(RUNTIME, backend.delete(true)).await {
-            Ok(result) => errors.extend(result.err()),
-            Err(_) => errors.push(Error::deadline(format!(
-                "{} delete --force did not end in {} s and was killed",
-                backend.name(),
-                RUNTIME.as_secs()
-            ))),
-        },
+        Ok(backend) => {
+            errors.extend(backend::delete_bounded(backend.as_ref(), true).await.err());
+        }
         Err(error) => errors.push(error),
     }
     errors.extend(own.remove_cgroup().err());

@@ -2,8 +2,8 @@
 //! task; each has a task of its own from its start to its end.
 
 use super::{
-    Container, DRAIN, Ended, GRACE, Op, Snapshot, attach, check_signal, check_terminal,
-    console_for, unless_dead, wait_for,
+    Container, DRAIN, Ended, GRACE, Snapshot, attach, check_signal, check_terminal, console_for,
+    unless_dead, wait_for,
 };
 use crate::backend::ProcessIo;
 use crate::error::{Error, Result};
@@ -157,10 +157,7 @@ impl Container {
     pub fn add_exec(&self, id: ExecId, process: Vec<u8>, io: stdio::Request) -> Result<()> {
         check_terminal(spec::parse_process(&process)?, io.terminal)?;
         let mut view = self.view();
-        if view.closing {
-            return Err(Error::precondition("cannot exec in a container whose process has ended"));
-        }
-        view.state.allow(Op::Exec)?;
+        view.allow_exec()?;
         if view.execs.contains_key(&id) {
             return Err(Error::already_exists(format!("exec {id} already exists")));
         }
@@ -189,16 +186,7 @@ impl Container {
         let exec = self.exec(id)?;
         let (process, init, live) = {
             let view = self.view();
-            if view.closing {
-                return Err(Error::precondition(
-                    "cannot exec in a container whose process has ended",
-                ));
-            }
-            view.state.allow(Op::Exec)?;
-            // `allow` has just said that there is one.
-            let Some(init) = view.state.init().cloned() else {
-                return Err(Error::precondition("the container has no process"));
-            };
+            let init = view.allow_exec()?;
             let mut state = exec.state();
             let State::Added(process) = &mut *state else {
                 return Err(Error::precondition(format!("exec {id} was started before")));

@@ -4,7 +4,7 @@ use super::{
     Command, Container, DRAIN, Ended, GRACE, Op, State, Table, View, attach, check_terminal,
     console_for, unless_dead,
 };
-use crate::backend::{self, Backend, Place, ProcessIo};
+use crate::backend::{self, Place, ProcessIo};
 use crate::bundle::Rootfs;
 use crate::config::Config;
 use crate::error::{Context, Error, Kind, Result};
@@ -27,10 +27,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-
-/// How long a backend may take to remove a container before its command is given up. containerd
-/// gives a clean-up 5 s in all.
-const BACKEND_DELETE: Duration = Duration::from_secs(3);
 
 /// How long the init's end waits for the ends of execs that hang in the kernel.
 const EXECS_END: Duration = Duration::from_secs(5);
@@ -196,7 +192,7 @@ impl Life {
         }
         let container = &self.container;
         let mut errors = vec![error];
-        errors.extend(delete_bounded(container.backend.as_ref(), true).await.err());
+        errors.extend(backend::delete_bounded(container.backend.as_ref(), true).await.err());
         if let Some(record) = &self.made.record {
             errors.extend(record.own.remove_cgroup().err());
         }
@@ -451,7 +447,7 @@ impl Life {
         close_all_stdio(&container).await;
         // What a restore left half-made runs, and goes only by force.
         let never_ran = container.snapshot().pid == 0;
-        delete_bounded(container.backend.as_ref(), never_ran).await.context(doing)?;
+        backend::delete_bounded(container.backend.as_ref(), never_ran).await.context(doing)?;
         let mut errors = Vec::new();
         if let Some(cgroup) = container.own_cgroup() {
             errors.extend(cgroup.remove().err());
@@ -613,16 +609,6 @@ async fn close_all_stdio(container: &Arc<Container>) {
         }
     });
     closing.join_all().await;
-}
-
-async fn delete_bounded(backend: &dyn Backend, force: bool) -> Result<()> {
-    let name = backend.name();
-    tokio::time::timeout(BACKEND_DELETE, backend.delete(force)).await.unwrap_or_else(|_| {
-        Err(Error::deadline(format!(
-            "{name} delete did not end in {} s and was killed",
-            BACKEND_DELETE.as_secs()
-        )))
-    })
 }
 
 fn watch_oom(cgroup: &Cgroup) -> Option<OomWatch> {

@@ -70,8 +70,7 @@ impl Cgroup {
     pub fn of(pid: i32) -> Result<Option<Self>> {
         let theirs = read_membership(&pid.to_string())?;
         let own = read_membership("self")?;
-        let file = fs::File::open("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
-        let mounts = Mount::of_cgroups(BufReader::new(file)).context(|| "/proc/self/mountinfo")?;
+        let mounts = read_mounts()?;
         Ok(Self::resolve(&theirs, &own, &mounts))
     }
 
@@ -84,8 +83,7 @@ impl Cgroup {
         if !plain || path.trim_matches('/').is_empty() {
             return Err(Error::invalid(format!("{path:?} is no container's cgroup")));
         }
-        let file = fs::File::open("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
-        let mounts = Mount::of_cgroups(BufReader::new(file)).context(|| "/proc/self/mountinfo")?;
+        let mounts = read_mounts()?;
         let own = read_membership("self")?;
         let folders: Vec<Folder> = memberships(&own)
             .filter_map(|(controllers, _)| {
@@ -275,13 +273,19 @@ impl Cgroup {
     }
 }
 
+/// Where the hierarchies are mounted.
+fn read_mounts() -> Result<Vec<Mount>> {
+    let doing = || "/proc/self/mountinfo";
+    let file = fs::File::open(doing()).context(doing)?;
+    Mount::of_cgroups(BufReader::new(file)).context(doing)
+}
+
 /// Moves this process into the cgroup of that path, in every hierarchy where there is one.
 ///
 /// # Errors
 /// `NotFound` when no hierarchy has it.
 pub fn join(path: &str) -> Result<()> {
-    let file = fs::File::open("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
-    let mounts = Mount::of_cgroups(BufReader::new(file)).context(|| "/proc/self/mountinfo")?;
+    let mounts = read_mounts()?;
     let own = read_membership("self")?;
     let path = format!("/{}", path.trim_matches('/'));
     let mut joined = false;

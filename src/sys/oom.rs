@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Context, Result};
 use crate::sys::cgroup::{Cgroup, value};
+use crate::sys::watch::watch;
 
 /// How often, and how soon after a v1 notice the counter is read again.
 const LOOKS: u32 = 20;
@@ -151,7 +152,7 @@ fn legacy(folder: &Path) -> Result<OomWatch> {
     OpenOptions::new().write(true).open(&control)?.write_all(line.as_bytes())?;
     // After the registration: a kill in between is then seen by it.
     let kills = legacy_count(&control);
-    watch(event.into(), Source::Legacy { control, kills, looks: 0 })
+    watched(event.into(), Source::Legacy { control, kills, looks: 0 })
 }
 
 fn unified(folder: &Path) -> Result<OomWatch> {
@@ -162,15 +163,11 @@ fn unified(folder: &Path) -> Result<OomWatch> {
     }
     // After the watch: a kill in between is then seen by it.
     let kills = count(folder)?;
-    watch(inotify.into(), Source::Unified { folder: folder.to_owned(), kills })
+    watched(inotify.into(), Source::Unified { folder: folder.to_owned(), kills })
 }
 
-fn watch(fd: OwnedFd, source: Source) -> Result<OomWatch> {
-    #[expect(unsafe_code, reason = "tokio cannot check that a descriptor stays the same")]
-    // SAFETY: an OwnedFd gives the same descriptor until it is dropped, and keeps it open; it is
-    // moved in here, and nothing takes it out again.
-    let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-    Ok(OomWatch { fd: fd.map_err(io::Error::from)?, source })
+fn watched(fd: OwnedFd, source: Source) -> Result<OomWatch> {
+    Ok(OomWatch { fd: watch(fd, Interest::READABLE)?, source })
 }
 
 /// How many processes in this cgroup and below were killed so far.
