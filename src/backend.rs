@@ -5,14 +5,19 @@
 //! process lists and statistics are not here: a pid and a cgroup are enough for them, and they
 //! must work while a backend's command hangs.
 
+pub mod background;
+pub mod lxc;
 pub mod oci;
+pub mod pct;
 
 use crate::config::{BackendName, Config};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId, Namespace};
+use crate::spec::Spec;
 use crate::stdio::ChildIo;
 use crate::store::{Folder, Own, Record};
-use crate::sys::reaper::Child;
+use crate::sys::cgroup::Cgroup;
+use crate::sys::handle::Process;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,11 +73,11 @@ pub trait Backend: Send + Sync {
     /// Its name in configurations, errors and state.
     fn name(&self) -> &'static str;
 
-    /// Writes into the record what [`reopen`] needs.
+    /// Writes into the record what [`reopen`] needs; before the creation, and once more after it.
     fn record(&self, own: &mut Own);
 
     /// Makes the container; its init waits for [`Backend::start`].
-    async fn create(&self, io: ProcessIo) -> Result<Child>;
+    async fn create(&self, io: ProcessIo) -> Result<Process>;
 
     /// Lets the init become the container's process.
     async fn start(&self) -> Result<()>;
@@ -82,7 +87,13 @@ pub trait Backend: Send + Sync {
     async fn delete(&self, force: bool) -> Result<()>;
 
     /// Runs one more process in the container, described by the JSON of runtime-spec's `process`.
-    async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Child>;
+    async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Process>;
+
+    /// The cgroup of the container once it is created, where that is not simply the one that its
+    /// first process is in.
+    fn cgroup(&self) -> Option<Cgroup> {
+        None
+    }
 
     /// Freezes every process.
     async fn pause(&self) -> Result<()> {
@@ -107,7 +118,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// Makes and starts the container from such an image.
-    async fn restore(&self, image: &Path, io: ProcessIo) -> Result<Child> {
+    async fn restore(&self, image: &Path, io: ProcessIo) -> Result<Process> {
         let _ = (image, io);
         Err(self.lacks("restore"))
     }
@@ -146,17 +157,18 @@ pub fn open(
     name: BackendName,
     config: &Config,
     place: Place,
-    oci_version: &str,
+    spec: &Spec,
 ) -> Result<Box<dyn Backend>> {
     match name {
         BackendName::Crun | BackendName::Runc => {
             let settings = oci::Settings::of(name, config, &place)?;
-            Ok(Box::new(oci::Oci::new(name, settings, place, oci_version)))
+            Ok(Box::new(oci::Oci::new(name, settings, place, &spec.oci_version)))
         }
-        BackendName::Lxc | BackendName::Pct => Err(Error::unimplemented(format!(
-            "the backend {name} is not part of this build: choose crun or runc with \
-             default_container_type or the annotation io.nexcage.backend"
-        ))),
+        BackendName::Lxc => {
+            let settings = lxc::Settings::of(config)?;
+            Ok(Box::new(lxc::Lxc::new(place, settings, spec.cgroups_path.as_deref())?))
+        }
+        BackendName::Pct => Ok(Box::new(pct::Pct::new(place, pct::Settings::of(config)?))),
     }
 }
 
@@ -171,8 +183,10 @@ pub fn reopen(record: &Record, place: Place) -> Result<Box<dyn Backend>> {
             let settings = oci::Settings::recorded(&record.own);
             Ok(Box::new(oci::Oci::new(name, settings, place, &record.oci_version)))
         }
-        BackendName::Lxc | BackendName::Pct => {
-            Err(Error::unimplemented(format!("the backend {name} is not part of this build")))
+        BackendName::Lxc => Ok(Box::new(lxc::Lxc::reopen(place, &record.own)?)),
+        BackendName::Pct => {
+            let settings = pct::Settings::recorded(&record.own, &place);
+            Ok(Box::new(pct::Pct::new(place, settings)))
         }
     }
 }

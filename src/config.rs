@@ -90,6 +90,51 @@ pub struct OciRuntime {
     pub root: Option<PathBuf>,
 }
 
+/// LXC's own tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lxc {
+    /// lxc-start: an absolute path, or a bare name to look up in PATH.
+    pub program: PathBuf,
+    /// How a guest ended is taken from LXC's monitor even where the kernel would tell.
+    pub exit_by_monitor: bool,
+}
+
+/// Proxmox VE's pct, and the guests it is to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pct {
+    /// An absolute path, or a bare name to look up in PATH.
+    pub program: PathBuf,
+    /// The lowest vmid that a guest may get.
+    pub vmid_min: u32,
+    /// The highest one.
+    pub vmid_max: u32,
+    /// The guest's configuration is written to the cluster file system by nexcage itself, which
+    /// saves the second that `pct create` takes.
+    pub direct_config: bool,
+    /// The storage that a guest's root is copied to. Unset: the bundle's root is bound.
+    pub storage: Option<String>,
+    /// The size of such a volume, in GiB.
+    pub disk_size: u32,
+    /// Whether guests are unprivileged. Unset: as the bundle's user namespace says.
+    pub unprivileged: Option<bool>,
+}
+
+impl Default for Pct {
+    fn default() -> Self {
+        Self {
+            program: "pct".into(),
+            // The far end of the ids that Proxmox VE hands out by itself (100 to 999999, lowest
+            // first), so that those of people and of nexcage do not meet.
+            vmid_min: 900_000,
+            vmid_max: 999_999,
+            direct_config: false,
+            storage: None,
+            disk_size: 8,
+            unprivileged: None,
+        }
+    }
+}
+
 /// All settings, resolved. The keys and their meaning are those of [`SCHEMA`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -99,10 +144,19 @@ pub struct Config {
     pub sandbox_backend: BackendName,
     /// The folder for nexcage's own state; absolute.
     pub state_dir: PathBuf,
+    /// The folder for what outlives a reboot; absolute.
+    pub data_dir: PathBuf,
     /// crun
     pub crun: OciRuntime,
     /// runc
     pub runc: OciRuntime,
+    /// LXC
+    pub lxc: Lxc,
+    /// pct
+    pub pct: Pct,
+    /// nexcage-init, the first process of LXC guests; absolute. Unset: beside the program itself,
+    /// or where packages put it.
+    pub init_path: Option<PathBuf>,
     /// Cgroups are made through systemd.
     pub systemd_cgroup: bool,
     /// The runtime moves the root with MS_MOVE instead of pivot_root.
@@ -128,8 +182,12 @@ impl Default for Config {
             default_container_type: BackendName::Crun,
             sandbox_backend: BackendName::Crun,
             state_dir: "/run/nexcage".into(),
+            data_dir: "/var/lib/nexcage".into(),
             crun: runtime(BackendName::Crun),
             runc: runtime(BackendName::Runc),
+            lxc: Lxc { program: "lxc-start".into(), exit_by_monitor: false },
+            init_path: None,
+            pct: Pct::default(),
             systemd_cgroup: false,
             no_pivot_root: false,
             no_new_keyring: false,
@@ -170,7 +228,7 @@ impl Config {
         }
         merge.apply(body, Dialect::Containerd).map_err(sent)?;
         merge.apply(options.runc.clone(), Dialect::Containerd).map_err(sent)?;
-        Ok(merge.config)
+        merge.finish()
     }
 
     /// The backend of a container with these annotations: the one it asks for itself, else the
@@ -196,7 +254,9 @@ impl Config {
 pub fn check(file: &Path) -> Result<()> {
     let text = input::read(file, MAX_SIZE, Links::Follow)?
         .ok_or_else(|| Error::not_found(format!("there is no file {}", shown(file))))?;
-    apply_file(&mut Merge::default(), file, &text)
+    let mut merge = Merge::default();
+    apply_file(&mut merge, file, &text)?;
+    merge.finish().map(drop).map_err(|error| error.context(shown(file)))
 }
 
 fn sent(error: Error) -> Error {

@@ -25,7 +25,7 @@ use crate::shim::publisher::Publisher;
 use crate::stdio::{self, ConsoleSocket, Stdio};
 use crate::store::Status;
 use crate::sys::cgroup::Cgroup;
-use crate::sys::reaper::Child;
+use crate::sys::handle::Process;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -67,7 +67,7 @@ struct View {
 
 impl View {
     /// Whether an exec may be added or started now; the process that it would join.
-    fn allow_exec(&self) -> Result<Child> {
+    fn allow_exec(&self) -> Result<Process> {
         if self.closing {
             return Err(Error::precondition("cannot exec in a container whose process has ended"));
         }
@@ -373,7 +373,7 @@ async fn wait_for(ended: &watch::Sender<Option<Ended>>) -> Ended {
 /// Waits for a backend's command that is about `process`; when that ends and the command does
 /// not within `grace`, the command is given up.
 async fn unless_dead<T>(
-    process: &Child,
+    process: &Process,
     grace: Duration,
     command: impl Future<Output = Result<T>>,
 ) -> Result<T> {

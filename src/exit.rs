@@ -25,6 +25,15 @@ impl Exit {
         Self { status: 128 + u32::from(signal as u8), at: SystemTime::now() }
     }
 
+    /// A process of which wait(2) gave that status.
+    pub fn of_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::signaled(libc::WTERMSIG(status))
+        } else {
+            Self::exited(libc::WEXITSTATUS(status))
+        }
+    }
+
     /// A process whose end nobody saw.
     pub fn unknown() -> Self {
         Self { status: Self::UNKNOWN, at: SystemTime::now() }

@@ -1,5 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+extern crate alloc;
+
 pub mod backend;
 pub mod bundle;
 pub mod cli;
@@ -8,7 +10,9 @@ pub mod container;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod guest;
 pub mod id;
+pub mod init;
 pub mod postmortem;
 pub mod shim;
 pub mod spec;
@@ -16,3 +20,4 @@ pub mod stats;
 pub mod stdio;
 pub mod store;
 pub mod sys;
+pub mod vmid;

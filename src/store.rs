@@ -112,6 +112,9 @@ pub struct Own {
     pub supervisor: Option<ProcessId>,
     /// The container's first process.
     pub init: Option<ProcessId>,
+    /// LXC's monitor, where the container is a guest of LXC's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<ProcessId>,
     /// The container's cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,

@@ -2,9 +2,13 @@
 
 pub mod cgroup;
 pub mod command;
+pub mod handle;
+pub mod inroot;
 mod loopdev;
 pub mod mount;
+pub mod namespace;
 pub mod oom;
+pub mod pidfd;
 pub mod pipe;
 pub mod process;
 pub mod reaper;
@@ -43,12 +47,7 @@ fn wait_any() -> Option<(i32, Exit)> {
     if pid <= 0 {
         return None;
     }
-    let exit = if libc::WIFSIGNALED(status) {
-        Exit::signaled(libc::WTERMSIG(status))
-    } else {
-        Exit::exited(libc::WEXITSTATUS(status))
-    };
-    Some((pid, exit))
+    Some((pid, Exit::of_status(status)))
 }
 
 /// Whether a child of that pid, living or a zombie, is there.

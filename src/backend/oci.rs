@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::id::ExecId;
 use crate::store::{Own, create_private};
 use crate::sys::command::Command;
+use crate::sys::handle::Process;
 use crate::sys::reaper::{self, Child, Hold};
 use async_trait::async_trait;
 use std::fs;
@@ -195,7 +196,7 @@ impl Oci {
         io: ProcessIo,
         log: &Path,
         pid_file: &Path,
-    ) -> Result<Child> {
+    ) -> Result<Process> {
         let hold = reaper::hold();
         let command = command.stdin(io.child.stdin).stdout(io.child.stdout).stderr(io.child.stderr);
         self.finish(command, log, None).await?;
@@ -235,7 +236,7 @@ impl Backend for Oci {
         own.systemd_cgroup = self.settings.systemd_cgroup;
     }
 
-    async fn create(&self, io: ProcessIo) -> Result<Child> {
+    async fn create(&self, io: ProcessIo) -> Result<Process> {
         create_private(&self.settings.root)?;
         let (log, pid_file) = (self.file("create.log"), self.file("init.pid"));
         let command = self.bundle_flags(self.command(&log, "create"));
@@ -261,7 +262,7 @@ impl Backend for Oci {
         self.run("delete", if force { &["--force"] } else { &[] }).await
     }
 
-    async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Child> {
+    async fn exec(&self, exec: &ExecId, process: &[u8], io: ProcessIo) -> Result<Process> {
         let [log, pid_file, description] =
             ["log", "pid", "json"].map(|suffix| self.file(&format!("exec-{exec}.{suffix}")));
         // The description has the process's environment, which may hold secrets.
@@ -322,7 +323,7 @@ impl Backend for Oci {
         self.run("checkpoint", &args).await
     }
 
-    async fn restore(&self, image: &Path, io: ProcessIo) -> Result<Child> {
+    async fn restore(&self, image: &Path, io: ProcessIo) -> Result<Process> {
         create_private(&self.settings.root)?;
         let (log, pid_file) = (self.file("restore.log"), self.file("init.pid"));
         let command = self.bundle_flags(self.command(&log, "restore").arg("--detach"));
@@ -398,13 +399,13 @@ impl Drop for Running {
 }
 
 /// Reads the pid that a runtime wrote, and takes that process as this supervisor's own.
-fn claim(hold: &Hold, pid_file: &Path) -> Result<Child> {
+fn claim(hold: &Hold, pid_file: &Path) -> Result<Process> {
     let text = read_bounded(pid_file, 64)
         .context(|| format!("read the pid file {}", pid_file.display()))?;
     let pid = text.trim().parse().ok().filter(|&pid: &i32| pid > 0).ok_or_else(|| {
         Error::unknown(format!("the runtime wrote {text:?} to {}", pid_file.display()))
     })?;
-    hold.claim(pid)
+    hold.claim(pid).map(Process::Child)
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<String> {

@@ -19,7 +19,10 @@ pub(super) enum Field {
     /// A string that is unset until someone sets it.
     MaybeText(fn(&mut Config) -> &mut Option<String>),
     Flag(fn(&mut Config) -> &mut bool),
-    Number(fn(&mut Config) -> &mut u32),
+    /// A flag that is unset until someone sets it.
+    MaybeFlag(fn(&mut Config) -> &mut Option<bool>),
+    /// A number between these two.
+    Number(u32, u32, fn(&mut Config) -> &mut u32),
 }
 
 /// The keys of our own. A dot leads into an object.
@@ -31,17 +34,33 @@ pub(super) const KEYS: &[(&str, Field)] = &[
     ("crun.root", Field::MaybePath(|config| &mut config.crun.root)),
     ("runc.path", Field::Path(|config| &mut config.runc.program)),
     ("runc.root", Field::MaybePath(|config| &mut config.runc.root)),
+    ("data_dir", Field::Path(|config| &mut config.data_dir)),
+    ("init_path", Field::MaybePath(|config| &mut config.init_path)),
+    ("lxc.path", Field::Path(|config| &mut config.lxc.program)),
+    ("lxc.exit_by_monitor", Field::Flag(|config| &mut config.lxc.exit_by_monitor)),
+    ("pct.path", Field::Path(|config| &mut config.pct.program)),
+    (VMID_MIN, Field::Number(LOWEST_VMID, HIGHEST_VMID, |config| &mut config.pct.vmid_min)),
+    (VMID_MAX, Field::Number(LOWEST_VMID, HIGHEST_VMID, |config| &mut config.pct.vmid_max)),
+    ("pct.direct_config", Field::Flag(|config| &mut config.pct.direct_config)),
+    ("pct.storage", Field::MaybeText(|config| &mut config.pct.storage)),
+    ("pct.disk_size", Field::Number(1, 1 << 20, |config| &mut config.pct.disk_size)),
+    ("pct.unprivileged", Field::MaybeFlag(|config| &mut config.pct.unprivileged)),
     ("systemd_cgroup", Field::Flag(|config| &mut config.systemd_cgroup)),
     ("no_pivot_root", Field::Flag(|config| &mut config.no_pivot_root)),
     ("no_new_keyring", Field::Flag(|config| &mut config.no_new_keyring)),
     ("shim_cgroup", Field::MaybeText(|config| &mut config.shim_cgroup)),
-    ("io_uid", Field::Number(|config| &mut config.io_uid)),
-    ("io_gid", Field::Number(|config| &mut config.io_gid)),
+    ("io_uid", Field::Number(0, u32::MAX, |config| &mut config.io_uid)),
+    ("io_gid", Field::Number(0, u32::MAX, |config| &mut config.io_gid)),
     ("criu_image_path", Field::MaybePath(|config| &mut config.criu_image_path)),
     ("criu_work_path", Field::MaybePath(|config| &mut config.criu_work_path)),
 ];
 const DEFAULT: &str = "default_container_type";
 const SANDBOX: &str = "sandbox_backend";
+const VMID_MIN: &str = "pct.vmid_min";
+const VMID_MAX: &str = "pct.vmid_max";
+/// What Proxmox VE takes: three to nine digits, the first no zero.
+const LOWEST_VMID: u32 = 100;
+const HIGHEST_VMID: u32 = 999_999_999;
 
 /// The keys of a runc `options` table, which users copy into ours, and the key each one stands
 /// for, where there is one.
@@ -100,6 +119,17 @@ impl Merge {
         source.choose_binary()?;
         source.choose_root()
     }
+
+    /// Every source has been read: what none of them can say alone.
+    pub(super) fn finish(self) -> Result<Config> {
+        let (low, high) = (self.config.pct.vmid_min, self.config.pct.vmid_max);
+        if low > high {
+            return Err(Error::invalid(format!(
+                "{VMID_MIN} is {low} and {VMID_MAX} is {high}: there is no vmid between them"
+            )));
+        }
+        Ok(self.config)
+    }
 }
 
 impl Source<'_> {
@@ -153,12 +183,21 @@ impl Source<'_> {
                 Value::Flag(flag) => *at(config) = flag,
                 other => return Err(wrong(spelling, &other, "true or false")),
             },
-            Field::Number(at) => match value {
-                Value::Number(number) if u32::try_from(number).is_ok() => {
-                    *at(config) = number as u32;
-                }
-                other => return Err(wrong(spelling, &other, "a number from 0 to 4294967295")),
+            Field::MaybeFlag(at) => match value {
+                Value::Flag(flag) => *at(config) = Some(flag),
+                other => return Err(wrong(spelling, &other, "true or false")),
             },
+            Field::Number(least, most, at) => {
+                let number = match &value {
+                    Value::Number(number) => u32::try_from(*number).ok(),
+                    _ => None,
+                };
+                let Some(number) = number.filter(|number| (least..=most).contains(&number)) else {
+                    let wanted = format!("a number from {least} to {most}");
+                    return Err(wrong(spelling, &value, &wanted));
+                };
+                *at(config) = number;
+            }
         }
         Ok(())
     }

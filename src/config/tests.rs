@@ -51,8 +51,13 @@ fn without_any_source_everything_is_built_in() {
 #[test]
 fn every_key_is_read_from_json_and_from_toml() {
     let json = r#"{
-        "default_container_type": "pct", "sandbox_backend": "runc", "state_dir": "/s",
+        "default_container_type": "pct", "sandbox_backend": "runc", "state_dir": "/s", "data_dir": "/d",
         "crun": {"path": "/crun", "root": "/cr"}, "runc": {"path": "/runc", "root": "/rr"},
+        "init_path": "/init", "lxc": {"path": "/lxc-start", "exit_by_monitor": true},
+        "pct": {
+            "path": "/pct", "vmid_min": 100, "vmid_max": 999999999, "direct_config": true,
+            "storage": "local-zfs", "disk_size": 2, "unprivileged": false
+        },
         "systemd_cgroup": true, "no_pivot_root": true, "no_new_keyring": true,
         "shim_cgroup": "/shims", "io_uid": 1, "io_gid": 4294967295,
         "criu_image_path": "/ci", "criu_work_path": "/cw"
@@ -61,6 +66,9 @@ fn every_key_is_read_from_json_and_from_toml() {
         default_container_type = "pct"
         sandbox_backend = "runc"
         state_dir = "/s"
+        data_dir = "/d"
+        init_path = "/init"
+        lxc = { path = "/lxc-start", exit_by_monitor = true }
         systemd_cgroup = true
         no_pivot_root = true
         no_new_keyring = true
@@ -74,6 +82,14 @@ fn every_key_is_read_from_json_and_from_toml() {
         [crun]
         path = "/crun"
         root = "/cr"
+        [pct]
+        path = "/pct"
+        vmid_min = 100
+        vmid_max = 999999999
+        direct_config = true
+        storage = "local-zfs"
+        disk_size = 2
+        unprivileged = false
     "#;
     let runtime =
         |program: &str, root: &str| OciRuntime { program: program.into(), root: Some(root.into()) };
@@ -81,8 +97,20 @@ fn every_key_is_read_from_json_and_from_toml() {
         default_container_type: BackendName::Pct,
         sandbox_backend: BackendName::Runc,
         state_dir: "/s".into(),
+        data_dir: "/d".into(),
         crun: runtime("/crun", "/cr"),
         runc: runtime("/runc", "/rr"),
+        lxc: Lxc { program: "/lxc-start".into(), exit_by_monitor: true },
+        init_path: Some("/init".into()),
+        pct: Pct {
+            program: "/pct".into(),
+            vmid_min: 100,
+            vmid_max: 999_999_999,
+            direct_config: true,
+            storage: Some("local-zfs".to_owned()),
+            disk_size: 2,
+            unprivileged: Some(false),
+        },
         systemd_cgroup: true,
         no_pivot_root: true,
         no_new_keyring: true,
@@ -151,8 +179,12 @@ fn the_schema_states_the_keys_types_and_defaults_that_the_parser_has() {
                 ("string", None)
             }
             Field::Flag(at) => ("boolean", Some(json!(at(&mut built_in)))),
-            Field::Number(at) => {
-                assert_eq!((&leaf["minimum"], &leaf["maximum"]), (&json!(0), &json!(u32::MAX)));
+            Field::MaybeFlag(at) => {
+                assert_eq!(*at(&mut built_in), None, "{name}");
+                ("boolean", None)
+            }
+            Field::Number(least, most, at) => {
+                assert_eq!((&leaf["minimum"], &leaf["maximum"]), (&json!(least), &json!(most)));
                 ("integer", Some(json!(at(&mut built_in))))
             }
         };
@@ -293,7 +325,8 @@ fn a_sandbox_backend_that_was_named_stays() {
 #[test]
 fn mistakes_in_a_file_are_named() {
     let all = "default_container_type, sandbox_backend, state_dir, crun.path, crun.root, \
-               runc.path, runc.root, systemd_cgroup, no_pivot_root, no_new_keyring, shim_cgroup, \
+               runc.path, runc.root, data_dir, init_path, lxc.path, lxc.exit_by_monitor, \
+               pct.path, pct.vmid_min, pct.vmid_max, pct.direct_config, pct.storage, pct.disk_size, pct.unprivileged, systemd_cgroup, no_pivot_root, no_new_keyring, shim_cgroup, \
                io_uid, io_gid, criu_image_path and criu_work_path";
     for (text, message) in [
         (r#"{"crun": {"pth": "/x"}}"#, "unknown key crun.pth; the nearest is crun.path"),
@@ -327,6 +360,14 @@ fn mistakes_in_a_file_are_named() {
             r#"{"state_dir": "/a\u0000"}"#,
             "state_dir: \"/a\\0\" has a control character, wanted an absolute path",
         ),
+        (
+            r#"{"pct": {"vmid_min": 99}}"#,
+            "pct.vmid_min: found the number 99, wanted a number from 100 to 999999999",
+        ),
+        (
+            r#"{"pct": {"unprivileged": 1}}"#,
+            "pct.unprivileged: found the number 1, wanted true or false",
+        ),
         (r#"{"shim_cgroup": ["a"]}"#, "shim_cgroup: found a list, wanted a string"),
         (r#"{"io_uid": -1}"#, "io_uid: found the number -1, wanted a number from 0 to 4294967295"),
         (
@@ -354,6 +395,18 @@ fn mistakes_in_a_file_are_named() {
     ] {
         assert_eq!(refused(from_file(text)), format!("/etc/nexcage/config.json: {message}"));
     }
+}
+
+#[test]
+fn a_range_of_vmids_without_any_is_refused_whoever_made_it() {
+    let message = "pct.vmid_min is 800 and pct.vmid_max is 700: there is no vmid between them";
+    let options = from_any(&generic("", "pct.vmid_max = 700")).unwrap();
+    assert_eq!(refused(load(Some(r#"{"pct": {"vmid_min": 800}}"#), &options)), message);
+    assert_eq!(load(Some(r#"{"pct": {"vmid_min": 700}}"#), &options).unwrap().pct.vmid_min, 700);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, "pct.vmid_min = 800\npct.vmid_max = 700").unwrap();
+    assert_eq!(check(&path).unwrap_err().to_string(), format!("{}: {message}", path.display()));
 }
 
 #[test]

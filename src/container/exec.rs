@@ -13,7 +13,7 @@ use crate::id::ExecId;
 use crate::spec;
 use crate::stdio::{self, Stdio};
 use crate::store::Status;
-use crate::sys::reaper::Child;
+use crate::sys::handle::Process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
@@ -25,7 +25,7 @@ enum State {
     /// The backend is making it.
     Starting,
     /// Its process runs.
-    Running(Child),
+    Running(Process),
     /// Its process has ended, or could not be made.
     Stopped(Ended),
 }
@@ -53,7 +53,7 @@ impl Exec {
     }
 
     /// Its process, while that runs.
-    pub fn process(&self) -> Option<Child> {
+    pub fn process(&self) -> Option<Process> {
         match &*self.state() {
             State::Running(process) => Some(process.clone()),
             State::Added(_) | State::Starting | State::Stopped(_) => None,
@@ -248,7 +248,7 @@ async fn run(
     live: Live,
     exec: Arc<Exec>,
     process: Vec<u8>,
-    init: Child,
+    init: Process,
     reply: oneshot::Sender<Result<i32>>,
 ) {
     let container = &live.0;
@@ -281,7 +281,7 @@ async fn run(
     container.publish(&Event::Exit { id, exec: Some(exec_id), pid, exit });
 }
 
-async fn make(container: &Container, exec: &Exec, process: &[u8]) -> Result<Child> {
+async fn make(container: &Container, exec: &Exec, process: &[u8]) -> Result<Process> {
     let place = &container.place;
     let (stdio, child) =
         Stdio::open(&exec.io, container.owner, place.id.as_str(), place.namespace.as_str()).await?;
@@ -302,10 +302,10 @@ async fn make(container: &Container, exec: &Exec, process: &[u8]) -> Result<Chil
 }
 
 /// A process that nobody would know of if what follows its making failed.
-struct KillOnDrop(Option<Child>);
+struct KillOnDrop(Option<Process>);
 
 impl KillOnDrop {
-    fn keep(mut self) -> Option<Child> {
+    fn keep(mut self) -> Option<Process> {
         self.0.take()
     }
 }

@@ -17,10 +17,10 @@ use crate::spec::{self, Spec};
 use crate::stdio::{self, ChildIo, Stdio};
 use crate::store::{self, Folder, Own, ProcessId, Record, Status};
 use crate::sys::cgroup::Cgroup;
+use crate::sys::handle::Process;
 use crate::sys::mount::Mount;
 use crate::sys::oom::OomWatch;
 use crate::sys::process;
-use crate::sys::reaper::Child;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,7 +91,7 @@ pub async fn create(
     };
     check_terminal(spec.terminal, request.io.terminal).context(doing)?;
     let name = config.backend_for(&spec.annotations).context(doing)?;
-    let backend = backend::open(name, config, place.clone(), &spec.oci_version).context(doing)?;
+    let backend = backend::open(name, config, place.clone(), &spec).context(doing)?;
     let (inbox, commands) = mpsc::unbounded_channel();
     let container = Arc::new(Container {
         place,
@@ -157,7 +157,7 @@ impl Life {
                 return;
             }
         };
-        let pid = init.as_ref().map_or(0, Child::pid);
+        let pid = init.as_ref().map_or(0, Process::pid);
         container.set(State::Created(init));
         container.publish(&self.created_event(rootfs, pid));
         drop(created.send(Ok(pid)));
@@ -207,12 +207,19 @@ impl Life {
     /// Serves commands until the container's process ends; `None` when it is to be forgotten.
     async fn until_end(&mut self) -> Option<Ended> {
         let container = self.container.clone();
-        let mut oom = container.cgroup().and_then(watch_oom);
+        let mut oom = self.killed_in().as_ref().and_then(watch_oom);
         loop {
             let init = container.view().state.init().cloned();
             let ended = async {
                 match &init {
                     Some(init) => (init.pid(), init.exited().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let watched = oom.is_some();
+            let dying = async {
+                match init.as_ref().filter(|_| watched) {
+                    Some(init) => init.dying().await,
                     None => std::future::pending().await,
                 }
             };
@@ -229,6 +236,12 @@ impl Life {
                     // The container, which this task owns too, holds the other end.
                     None => std::future::pending().await,
                 },
+                () = dying => {
+                    // LXC removes the cgroup, and the count with it, before the status is known.
+                    if oom.take().is_some_and(|mut oom| oom.check()) {
+                        self.publish_oom();
+                    }
+                }
                 () = next_oom(&mut oom) => self.publish_oom(),
                 ended = ended => {
                     // The kernel tells of the kill and of the death in one breath: the reason is
@@ -240,6 +253,14 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// Where the kernel counts that it killed something for want of memory: version 1 of the
+    /// controller does so where the process is, which may be below the limit that it hit.
+    fn killed_in(&self) -> Option<Cgroup> {
+        let pid = self.container.snapshot().pid;
+        let own = Some(pid).filter(|&pid| pid != 0).and_then(|pid| Cgroup::of(pid).ok().flatten());
+        own.or_else(|| self.container.cgroup().cloned())
     }
 
     fn publish_oom(&self) {
@@ -340,7 +361,7 @@ impl Life {
     }
 
     /// The process this command is about, if the state allows the command.
-    fn allowed(&self, op: Op) -> Result<Option<Child>> {
+    fn allowed(&self, op: Op) -> Result<Option<Process>> {
         let view = self.container.view();
         view.state.allow(op)?;
         Ok(view.state.init().cloned())
@@ -370,7 +391,7 @@ impl Life {
         Ok(pid)
     }
 
-    async fn restore(&mut self) -> Result<Child> {
+    async fn restore(&mut self) -> Result<Process> {
         let container = self.container.clone();
         let child = self.made.waiting.take().ok_or_else(|| {
             Error::precondition("its restore has failed before: delete it and create it again")
@@ -488,7 +509,7 @@ async fn make(
     spec: Spec,
     mounts: &[Mount],
     checkpoint: String,
-) -> Result<Option<Child>> {
+) -> Result<Option<Process>> {
     let place = &container.place;
     claim_folder(place).await?;
     made.claimed = true;
@@ -529,7 +550,10 @@ async fn make(
     let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
     let init = container.backend.create(ProcessIo { child, console_socket }).await?;
     attach(stdio, console).await?;
-    let cgroup = Cgroup::of(init.pid());
+    let cgroup = match container.backend.cgroup() {
+        Some(cgroup) => Ok(Some(cgroup)),
+        None => Cgroup::of(init.pid()),
+    };
     container.cgroup.get_or_init(|| {
         cgroup.unwrap_or_else(|error| {
             log::warn!(container = place.id.as_str(); "no cgroup to watch: {error}");
@@ -571,6 +595,7 @@ fn record(container: &Container, rootfs: Option<&Rootfs>, spec: Spec) -> Record 
         systemd_cgroup: false,
         supervisor: ProcessId::of(nix::unistd::getpid().as_raw()),
         init: None,
+        monitor: None,
         cgroup: None,
         cgroups_path: spec.cgroups_path.filter(|path| path.starts_with('/')),
         rootfs_mount: rootfs.map(|rootfs| rootfs.folder().to_owned()),
@@ -588,10 +613,11 @@ fn record(container: &Container, rootfs: Option<&Rootfs>, spec: Spec) -> Record 
     }
 }
 
-fn note_init(record: &mut Record, container: &Container, init: &Child) {
+fn note_init(record: &mut Record, container: &Container, init: &Process) {
     record.pid = Some(init.pid());
     record.own.init = ProcessId::of(init.pid());
     record.own.cgroup = container.own_cgroup().cloned();
+    container.backend.record(&mut record.own);
 }
 
 /// Closes the stdio of the container and of its execs, all at once: each may take its time.

@@ -12,7 +12,7 @@
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::store::Status;
-use crate::sys::reaper::Child;
+use crate::sys::handle::Process;
 
 /// A container's state, with what exists in it.
 #[derive(Clone, Debug)]
@@ -20,11 +20,11 @@ pub enum State {
     /// The backend is making it.
     Creating,
     /// Its init waits for the start. `None` before a restore: then the start makes the process.
-    Created(Option<Child>),
+    Created(Option<Process>),
     /// Its process runs.
-    Running(Child),
+    Running(Process),
     /// Its process is frozen.
-    Paused(Child),
+    Paused(Process),
     /// Its process has ended.
     Stopped {
         /// The pid it had; 0 when it never had one.
@@ -77,7 +77,7 @@ impl State {
     }
 
     /// The container's first process, while it has one.
-    pub fn init(&self) -> Option<&Child> {
+    pub fn init(&self) -> Option<&Process> {
         match self {
             Self::Created(init) => init.as_ref(),
             Self::Running(init) | Self::Paused(init) => Some(init),
@@ -89,7 +89,7 @@ impl State {
     pub fn pid(&self) -> i32 {
         match self {
             Self::Stopped { pid, .. } => *pid,
-            other => other.init().map_or(0, Child::pid),
+            other => other.init().map_or(0, Process::pid),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::publisher::Publisher;
 use super::service::Service;
 use super::start::Serve;
+use crate::backend::background;
 use crate::container::Table;
 use crate::error::{Context, Error, Result};
 use crate::sys::{process, reaper};
@@ -27,6 +28,10 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// How long the answer to Shutdown may take to leave through the socket.
 const LAST_ANSWER: Duration = Duration::from_millis(20);
+
+/// How long the removal of guests may go on that a Delete has not waited for. What takes longer is
+/// finished by the next nexcage.
+const LAST_WORK: Duration = Duration::from_secs(60);
 
 /// What the service tells the main loop.
 #[derive(Default)]
@@ -104,6 +109,9 @@ async fn run(serve: Serve, ready: &mut Option<PipeWriter>) -> Result<()> {
     server.stop_listen().await;
     publisher.drain(LAST_EVENTS).await;
     tokio::time::sleep(LAST_ANSWER).await;
+    if !background::finished(LAST_WORK).await {
+        ::log::warn!("a guest is still being removed after {} s: ending", LAST_WORK.as_secs());
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::store::create_private;
 use crate::sys::process::{self, Fork};
 use ::log::LevelFilter;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -197,7 +197,7 @@ fn adjust_oom_score(containerd: i32) -> Result<()> {
     let score: i32 =
         score.trim().parse().map_err(|_| Error::unknown(format!("{path}: {score}")))?;
     let score = (score + 1).clamp(MIN, MAX);
-    File::create("/proc/self/oom_score_adj")
-        .and_then(|mut file| write!(file, "{score}"))
+    // In one write: formatted into the file, a negative number would be its sign and then the rest.
+    fs::write("/proc/self/oom_score_adj", score.to_string())
         .context(|| format!("set the OOM score to {score}"))
 }

@@ -110,6 +110,40 @@ impl Cgroup {
         (!folders.is_empty()).then_some(Self { folders })
     }
 
+    /// The cgroup above this one, where this one is called `name`: LXC may keep a guest's processes
+    /// one below the folder with its limits.
+    #[must_use]
+    pub fn above(&self, name: &str) -> Self {
+        self.renamed(|path| match path.parent() {
+            Some(parent) if path.file_name().is_some_and(|own| own == name) => parent.to_owned(),
+            _ => path.to_owned(),
+        })
+    }
+
+    /// The cgroup beside this one whose name has `suffix` at the end.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> Self {
+        self.renamed(|path| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(suffix);
+            path.into()
+        })
+    }
+
+    fn renamed(&self, rename: impl Fn(&Path) -> PathBuf) -> Self {
+        let folders = self.folders.iter().map(|folder| Folder {
+            controllers: folder.controllers.clone(),
+            path: rename(&folder.path),
+        });
+        Self { folders: folders.collect() }
+    }
+
+    /// The files that a process joins it by: one in each hierarchy (cgroups(7)).
+    pub fn files_to_join(&self) -> Vec<String> {
+        let procs = |folder: &Folder| folder.path.join("cgroup.procs");
+        self.folders.iter().filter_map(|folder| procs(folder).to_str().map(str::to_owned)).collect()
+    }
+
     /// The folder in the v1 hierarchy of `controller`.
     pub fn legacy(&self, controller: &str) -> Option<&Path> {
         let folder = self.folders.iter().find(|folder| folder.has(controller))?;

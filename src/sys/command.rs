@@ -58,6 +58,13 @@ impl Command {
         self
     }
 
+    /// The name it is told it was called by; its path unless this is set.
+    #[must_use]
+    pub fn arg0(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.inner.arg0(name);
+        self
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {

@@ -94,8 +94,17 @@ impl OomWatch {
     /// Whether there was a kill that [`OomWatch::next`] has not told of yet.
     pub fn check(&mut self) -> bool {
         match &mut self.source {
-            Source::Legacy { control, kills: Some(kills), .. } => {
-                rose(kills, legacy_count(control))
+            Source::Legacy { control, kills: Some(kills), looks } => {
+                let now = legacy_count(control);
+                if now.is_some() {
+                    return rose(kills, now);
+                }
+                // LXC removes a guest's cgroup as soon as that has ended, and the count with it.
+                // Then a notice that no kill has been seen for since is the word there is of one;
+                // the removal itself counts once.
+                let unseen = *looks > 0 || drain(self.fd.get_ref()).unwrap_or(0) > 1;
+                self.source = Source::Ended;
+                unseen
             }
             Source::Unified { folder, kills } => rose(kills, count(folder).ok()),
             Source::Legacy { kills: None, .. } | Source::Ended => false,
@@ -116,10 +125,11 @@ impl Source {
     fn look(&mut self, raised: u64) -> bool {
         match self {
             Self::Ended => false,
-            Self::Legacy { control, .. } if !control.exists() => {
-                *self = Self::Ended;
+            Self::Legacy { control, looks, .. } if !control.exists() => {
                 // The removal itself counted once.
-                raised > 1
+                let unseen = raised > 1 || *looks > 0;
+                *self = Self::Ended;
+                unseen
             }
             // Before 4.13 the kernel did not count: then every notice is one.
             Self::Legacy { kills: None, .. } => raised > 0,

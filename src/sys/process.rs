@@ -176,31 +176,49 @@ pub fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// The parent of a process, in this process's pid namespace. `None` when it is gone.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
+    fields.nth(1)?.parse().ok()
+}
+
 /// Sends a signal to the process of that pid, if it is still the one that started then.
 /// Returns whether it was there.
 pub fn signal_if_same(pid: i32, started: u64, number: i32) -> bool {
     // The pidfd holds on to whoever has the number now; the start time tells whether that is
     // the one that is meant, and the signal can reach nobody else.
-    #[expect(unsafe_code, reason = "pidfd_open(2) and pidfd_send_signal(2) have no wrapper")]
-    // SAFETY: both calls take numbers; the fd is owned the moment it is known to be one.
-    unsafe {
-        let raw = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        let Ok(raw) = RawFd::try_from(raw) else { return false };
-        if raw < 0 {
-            return false;
-        }
-        let fd = OwnedFd::from_raw_fd(raw);
-        if start_time(pid) != Some(started) {
-            return false;
-        }
-        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
-        libc::syscall(libc::SYS_pidfd_send_signal, raw, number, 0, 0) == 0
-    }
+    let Ok(fd) = super::pidfd::open(pid) else { return false };
+    start_time(pid) == Some(started) && super::pidfd::signal(&fd, number).is_ok()
+}
+
+/// The processes that were given these words one after the other on their command line.
+pub fn with_arguments(words: &[&[u8]]) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let given: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+        given.windows(words.len()).any(|some| some == words)
+    })
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_found_by_words_of_its_command_line() {
+        let mut child =
+            std::process::Command::new("sleep").args(["1000.0625", "0.5"]).spawn().unwrap();
+        let found = with_arguments(&[b"1000.0625", b"0.5"]);
+        let half = with_arguments(&[b"1000.0625", b"0"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [child.id().cast_signed()]);
+        assert!(half.is_empty());
+    }
 
     #[test]
     fn a_process_is_told_from_a_later_one_of_its_number_by_its_start() {

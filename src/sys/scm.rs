@@ -1,9 +1,9 @@
-//! File descriptors that arrive over a unix socket.
+//! File descriptors that travel over a unix socket.
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One message's descriptors, close-on-exec. `None` at the end of the stream. The text that came
 /// along is dropped, and so are descriptors past the fourth: the kernel closes those.
@@ -29,4 +29,15 @@ pub fn receive(socket: impl AsFd) -> Result<Option<Vec<OwnedFd>>, Errno> {
         }
     }
     Ok((message.bytes > 0 || !received.is_empty()).then_some(received))
+}
+
+/// Sends descriptors with the first of `bytes`; returns how many bytes have gone.
+///
+/// # Errors
+/// `EAGAIN` where the socket does not block and is full: nothing has gone then.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&raw)];
+    let socket = socket.as_fd().as_raw_fd();
+    sendmsg::<()>(socket, &[IoSlice::new(bytes)], &control, MsgFlags::MSG_NOSIGNAL, None)
 }

@@ -1,7 +1,7 @@
 //! What a terminal is told.
 
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Sets a terminal's size in characters; the foreground process group gets SIGWINCH.
 ///
@@ -13,6 +13,25 @@ pub fn resize(fd: impl AsFd, width: u16, height: u16) -> Result<(), Errno> {
     // SAFETY: TIOCSWINSZ only reads the struct, which outlives the call; the fd is borrowed.
     let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     Errno::result(result).map(drop)
+}
+
+/// Opens the slave of a new terminal by its master, so that no path is involved that somebody
+/// could have put something else at (ioctl_tty(2), TIOCGPTPEER).
+///
+/// # Errors
+/// `ENOTTY` where `master` is no terminal's master.
+pub fn unlock_and_open_peer(master: impl AsFd) -> Result<OwnedFd, Errno> {
+    let raw = master.as_fd().as_raw_fd();
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let locked: libc::c_int = 0;
+    #[expect(unsafe_code, reason = "nix wraps neither TIOCSPTLCK nor TIOCGPTPEER")]
+    // SAFETY: the first only reads the integer, which outlives the call; the second takes a number
+    // and returns a new fd, which is owned the moment it is known to be one.
+    unsafe {
+        Errno::result(libc::ioctl(raw, libc::TIOCSPTLCK, &raw const locked))?;
+        Errno::result(libc::ioctl(raw, libc::TIOCGPTPEER, flags))
+            .map(|slave| OwnedFd::from_raw_fd(slave))
+    }
 }
 
 #[cfg(test)]

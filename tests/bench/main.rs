@@ -14,6 +14,7 @@
 
 mod contender;
 mod crowd;
+mod guest;
 mod idle;
 mod lifecycle;
 mod output;
@@ -53,7 +54,7 @@ usage: cargo bench --bench shims [-- OPTIONS]
   --crowd N      containers at once (50)
   --idle N       idle supervisors of nexcage (200)
   --go-idle N    idle supervisors of each other shim (0)
-  --only PART    lives, exec, output, crowd, idle; may be given again
+  --only PART    lives, exec, guest, output, crowd, idle; may be given again
 
   NEXCAGE_BED          folder of tests/bed/fetch
   NEXCAGE_SHIM         another build of nexcage's shim
@@ -123,6 +124,10 @@ fn main() {
         }
         if options.wants("exec") {
             lifecycle::execs(&contenders, options.execs, &mut targets).await;
+        }
+        if options.wants("guest") {
+            let nexcage = contenders.iter().find(|contender| contender.is_nexcage()).unwrap();
+            guest::guests(nexcage, options.rounds, options.execs, &mut targets).await;
         }
         if options.wants("output") {
             output::outputs(&contenders, options.outputs, options.mib, &mut targets).await;

@@ -24,6 +24,9 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// The image's name.
 pub const IMAGE: &str = "docker.io/library/busybox:latest";
 
+/// The stand-in's programs.
+const PROXMOX: &str = "/run/b/pve";
+
 /// containerd's folders, as seen in the bed. Short: socket paths hold 107 bytes.
 const HOME: &str = "/run/b";
 const SOCKET: &str = "/run/b/c.sock";
@@ -42,20 +45,51 @@ impl Pair {
     pub fn backend(self) -> &'static str {
         self.runtime.split('-').next().unwrap_or(self.runtime)
     }
+
+    /// The program that makes a container, and the word of its command line by which that can be
+    /// told.
+    pub fn maker(self) -> (&'static str, &'static str) {
+        match self.backend() {
+            "lxc" => ("lxc-start", "--foreground"),
+            "pct" => ("pct", "start"),
+            runtime => (runtime, "create"),
+        }
+    }
+
+    fn is_there(self) -> bool {
+        match self.backend() {
+            "lxc" => Path::new("/usr/bin/lxc-start").exists(),
+            "pct" => pct_standin().exists(),
+            _ => fetched(self.runtime).is_dir(),
+        }
+    }
 }
 
 /// The pair for tests in which neither version matters.
 pub const ANY: Pair = Pair { containerd: "2.1", runtime: "crun-1.28" };
 
-/// Makes a test of each function on every containerd with crun and runc.
+/// Makes a test of each function on every containerd with every backend.
 macro_rules! on_every_pair {
     ($($name:ident),* $(,)?) => {
-        on_every_pair!(@ containerd_1_6_crun_1_8 "1.6" "crun-1.8" $($name)*);
-        on_every_pair!(@ containerd_1_6_runc_1_1 "1.6" "runc-1.1" $($name)*);
-        on_every_pair!(@ containerd_1_7_crun_1_28 "1.7" "crun-1.28" $($name)*);
-        on_every_pair!(@ containerd_1_7_runc_1_1 "1.7" "runc-1.1" $($name)*);
-        on_every_pair!(@ containerd_2_1_crun_1_28 "2.1" "crun-1.28" $($name)*);
-        on_every_pair!(@ containerd_2_1_runc_1_1 "2.1" "runc-1.1" $($name)*);
+        on_every_oci_runtime!($($name),*);
+        on_every_oci_runtime!(@ containerd_1_6_lxc "1.6" "lxc" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_7_lxc "1.7" "lxc" $($name)*);
+        on_every_oci_runtime!(@ containerd_2_1_lxc "2.1" "lxc" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_6_pct "1.6" "pct" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_7_pct "1.7" "pct" $($name)*);
+        on_every_oci_runtime!(@ containerd_2_1_pct "2.1" "pct" $($name)*);
+    };
+}
+
+/// Makes a test of each function on every containerd with crun and runc.
+macro_rules! on_every_oci_runtime {
+    ($($name:ident),* $(,)?) => {
+        on_every_oci_runtime!(@ containerd_1_6_crun_1_8 "1.6" "crun-1.8" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_6_runc_1_1 "1.6" "runc-1.1" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_7_crun_1_28 "1.7" "crun-1.28" $($name)*);
+        on_every_oci_runtime!(@ containerd_1_7_runc_1_1 "1.7" "runc-1.1" $($name)*);
+        on_every_oci_runtime!(@ containerd_2_1_crun_1_28 "2.1" "crun-1.28" $($name)*);
+        on_every_oci_runtime!(@ containerd_2_1_runc_1_1 "2.1" "runc-1.1" $($name)*);
     };
     (@ $module:ident $containerd:literal $runtime:literal $($name:ident)*) => {
         mod $module {
@@ -116,7 +150,7 @@ impl Bed {
         );
         let enter = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/enter");
         assert!(
-            fetched(pair.runtime).is_dir() && fetched("images/busybox.tar").exists(),
+            pair.is_there() && fetched("images/busybox.tar").exists(),
             "the bed is not there: run tests/bed/fetch, or set NEXCAGE_BED to its folder"
         );
         // It ends with this program, however that ends: its stdin is then at its end.
@@ -134,10 +168,13 @@ impl Bed {
         for folder in ["bin", "broken"] {
             fs::create_dir_all(bed.path(&format!("{HOME}/{folder}"))).unwrap();
         }
+        if pair.backend() == "pct" {
+            bed.make_node();
+        }
         for (name, script) in programs {
             let real = std::env::split_paths(&bed.search_path())
                 .map(|folder| folder.join(name))
-                .find(|path| path.exists())
+                .find(|path| bed.path(&path.to_string_lossy()).symlink_metadata().is_ok())
                 .unwrap_or_else(|| panic!("no program {name}"));
             bed.script(
                 &format!("{HOME}/bin/{name}"),
@@ -162,6 +199,48 @@ impl Bed {
         ])
         .good();
         bed
+    }
+
+    /// Makes a node of Proxmox VE of it, with numbers for its guests that no other bed uses:
+    /// cgroups are shared by all.
+    fn make_node(&self) {
+        self.start(&pct_standin().to_string_lossy(), &["--setup", PROXMOX]).finish().good();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let first = 200_000_000 + since.as_millis() % 7_000_000 * 100;
+        fs::create_dir_all(self.path("/etc/nexcage")).unwrap();
+        let config = serde_json::json!({ "pct": { "vmid_min": first, "vmid_max": first + 99 } });
+        self.write("/etc/nexcage/config.json", &config.to_string());
+    }
+
+    /// Switches on what the node is to suffer from; see tests/pct/fault.rs.
+    pub fn suffer(&self, fault: &str, text: &str) {
+        self.write(&format!("/run/pve-standin/{fault}"), text);
+    }
+
+    /// Switches it off.
+    pub fn recover(&self, fault: &str) {
+        self.remove(&format!("/run/pve-standin/{fault}"));
+    }
+
+    /// Sets one of the settings for pct.
+    pub fn set_pct(&self, key: &str, value: impl Into<Value>) {
+        const FILE: &str = "/etc/nexcage/config.json";
+        let mut config: Value = serde_json::from_str(&self.read(FILE)).unwrap();
+        config["pct"][key] = value.into();
+        self.write(FILE, &config.to_string());
+    }
+
+    /// The numbers in the ledger of vmids.
+    pub fn vmids(&self) -> Vec<u64> {
+        let names = fs::read_dir(self.path("/var/lib/nexcage/vmids")).into_iter().flatten();
+        names.flatten().filter_map(|name| name.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// The number of a container's guest, on a node of Proxmox VE.
+    pub fn vmid(&self, id: &str) -> u64 {
+        let text = self.read(&format!("/run/nexcage/{}/{id}/vmid.json", self.namespace));
+        let noted: Value = serde_json::from_str(&text).unwrap_or_default();
+        noted["vmid"].as_u64().expect("no vmid beside the record")
     }
 
     /// The test's path of a file in the bed.
@@ -193,7 +272,7 @@ impl Bed {
     fn search_path(&self) -> String {
         let shim = Path::new(env!("CARGO_BIN_EXE_containerd-shim-nexcage-v1")).parent().unwrap();
         format!(
-            "{HOME}/bin:{}:{}:{}/bin:{}",
+            "{HOME}/bin:{PROXMOX}:{}:{}:{}/bin:{}",
             shim.display(),
             fetched(self.pair.runtime).display(),
             fetched(&format!("containerd-{}", self.pair.containerd)).display(),
@@ -239,8 +318,12 @@ impl Bed {
         command: &[&'a str],
     ) -> Vec<&'a str> {
         let mut args = vec!["run", "--runtime", "io.containerd.nexcage.v1"];
-        if self.pair.backend() == "runc" {
-            args.extend(["--annotation", "io.nexcage.backend=runc"]);
+        match self.pair.backend() {
+            "runc" => args.extend(["--annotation", "io.nexcage.backend=runc"]),
+            "lxc" => args.extend(["--annotation", "io.nexcage.backend=lxc"]),
+            "pct" => args.extend(["--annotation", "io.nexcage.backend=pct"]),
+            // crun is what there is by itself.
+            _ => {}
         }
         args.extend_from_slice(flags);
         // ctr takes no image beside --config or --rootfs.
@@ -370,7 +453,15 @@ impl Bed {
     pub fn cgroup(&self, id: &str, controller: &str, file: &str) -> String {
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let hierarchy = if unified { "" } else { controller };
-        let path = Path::new("/sys/fs/cgroup").join(hierarchy).join(&self.namespace).join(id);
+        let own = match self.pair.backend() {
+            "pct" => format!("lxc/{}", self.vmid(id)),
+            _ => format!("{}/{id}", self.namespace),
+        };
+        let path = hierarchy_tops(hierarchy)
+            .into_iter()
+            .map(|top| top.join(&own))
+            .find(|path| path.is_dir())
+            .unwrap_or_default();
         fs::read_to_string(path.join(file)).unwrap_or_default().trim().to_owned()
     }
 
@@ -416,7 +507,7 @@ impl Bed {
     }
 
     /// Every process in the bed except its frame: pid as the test sees it, and command line.
-    fn processes(&self) -> Vec<String> {
+    pub fn processes(&self) -> Vec<String> {
         let own = fs::read_link(format!("/proc/{}/ns/pid", self.init)).unwrap();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -425,11 +516,17 @@ impl Bed {
             if pid.parse().ok() == Some(self.init) || namespace.as_ref() != Some(&own) {
                 continue;
             }
+            // A test of execs makes this program a subreaper: it then inherits what nsenter leaves.
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            if stat.contains(&format!(") Z {} ", std::process::id())) {
+                continue;
+            }
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             // The frame: what keeps the bed open, the daemon, and a client that collects events.
             let frame = line == "cat " || line.starts_with("containerd --config ");
-            if !frame && line != "ctr events " {
+            let node = line.starts_with("pct --cluster ") || line.contains("/lxc-monitord ");
+            if !frame && !node && line != "ctr events " {
                 found.push(format!("process {pid}: {line}"));
             }
         }
@@ -443,6 +540,8 @@ impl Bed {
         left.extend(
             mounts
                 .filter(|at| at.starts_with("/run/") && *at != "/run/lock")
+                // The init's private copy lasts until the host goes down.
+                .filter(|at| !at.starts_with("/run/nexcage/.init/"))
                 .map(|at| format!("mount {at}")),
         );
         for cgroup in self.cgroups() {
@@ -454,8 +553,18 @@ impl Bed {
             );
         }
         let bundles = self.bundle("");
-        for folder in ["/run/containerd/s", bundles.as_str()] {
+        let proxmox = ["/etc/pve/lxc", "/var/lib/lxc", "/var/lib/nexcage/vmids"];
+        let node: &[&str] = if self.pair.backend() == "pct" { &proxmox } else { &[] };
+        for folder in ["/run/containerd/s", bundles.as_str()].iter().chain(node) {
             let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
+            let names = entries.map(|entry| format!("{folder}/{}", entry.file_name().display()));
+            // The hint at the id that is used next.
+            left.extend(names.filter(|name| !name.ends_with("/vmids/.last")));
+        }
+        // LXC's own folder for locks is what it leaves behind by itself.
+        let lxc = format!("/run/lxc/run/nexcage/{}", self.namespace);
+        for folder in [lxc.clone(), lxc.replace("/run/lxc/", "/run/lxc/lock/")] {
+            let entries = fs::read_dir(self.path(&folder)).into_iter().flatten().flatten();
             left.extend(entries.map(|entry| format!("{folder}/{}", entry.file_name().display())));
         }
         // Folders that serve all containers may stay, without anything in them.
@@ -478,10 +587,12 @@ impl Bed {
 
     /// This bed's cgroup in every hierarchy.
     fn cgroups(&self) -> Vec<PathBuf> {
-        let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
         roots
-            .chain([PathBuf::from("/sys/fs/cgroup")])
-            .map(|root| root.join(&self.namespace))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .chain([String::new()])
+            .flat_map(|hierarchy| hierarchy_tops(&hierarchy))
+            .map(|top| top.join(&self.namespace))
             .filter(|path| path.is_dir())
             .collect()
     }
@@ -519,6 +630,26 @@ impl Drop for Bed {
             self.cgroups().is_empty().then_some(())
         });
     }
+}
+
+/// Where cgroups of containers begin: at a hierarchy's top, and for LXC at where pid 1 is, which
+/// on an ordinary host is the same.
+fn hierarchy_tops(hierarchy: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup").join(hierarchy);
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let below = own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let known = fields.next()?.split(',').any(|controller| controller == hierarchy);
+        known.then(|| top.join(fields.next().unwrap().trim_start_matches('/')))
+    });
+    let below = below.filter(|path| *path != top);
+    [Some(top), below].into_iter().flatten().collect()
+}
+
+/// The stand-in for Proxmox VE's tools, which is built beside the shim.
+fn pct_standin() -> PathBuf {
+    let shim = Path::new(env!("CARGO_BIN_EXE_containerd-shim-nexcage-v1"));
+    shim.with_file_name("examples").join("pct")
 }
 
 fn remove_cgroup(path: &Path) {

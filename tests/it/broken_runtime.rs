@@ -3,7 +3,7 @@
 
 use crate::bed::{Bed, Pair, eventually};
 
-on_every_pair!(
+on_every_oci_runtime!(
     a_runtime_that_fails_is_quoted_and_nothing_is_left,
     a_runtime_that_prints_garbage_is_an_error_in_one_line,
     while_a_create_hangs_others_are_served_and_it_can_be_given_up,

@@ -33,6 +33,10 @@ fn a_memory_limit_is_set_and_can_be_changed(pair: Pair) {
     TaskClient::new(client).update(ttrpc::context::with_timeout(20_000_000_000), &request).unwrap();
     assert_eq!(bed.cgroup("c", "memory", "memory.limit_in_bytes"), "33554432");
     assert_eq!(bed.cgroup("c", "pids", "pids.max"), "77");
+    if pair.backend() == "pct" {
+        let shown = bed.start("pct", &["config", &bed.vmid("c").to_string()]).finish().good();
+        assert!(shown.stdout.contains("memory: 32\n"), "{shown:?}");
+    }
     bed.kill_and_remove("c");
     bed.leave_nothing();
 }

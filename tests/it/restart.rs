@@ -87,14 +87,16 @@ fn a_create_that_hangs_longer_than_containerd_lives_can_be_given_up(pair: Pair) 
 fn killed_in_create(pair: Pair, goes_on: bool) {
     let waits = "#!/bin/sh
 for word in \"$@\"; do
-    if [ \"$word\" = create ]; then
+    if [ \"$word\" = @WORD@ ]; then
         echo >/run/b/creating
         until [ -e /run/b/go ]; do sleep 0.02; done
     fi
 done
 exec @REAL@ \"$@\"
 ";
-    let mut bed = Bed::with_programs(pair, &[(pair.backend(), waits)]);
+    let (program, word) = pair.maker();
+    let waits = waits.replace("@WORD@", word);
+    let mut bed = Bed::with_programs(pair, &[(program, &waits)]);
     let run = bed.run(&["--detach"], "c", &["sleep", "1000"]);
     eventually("the create is under way", || bed.path("/run/b/creating").exists().then_some(()));
     bed.stop_containerd("KILL");

@@ -43,6 +43,7 @@ fn record(new: bool) -> Record {
             systemd_cgroup: false,
             supervisor: None,
             init: None,
+            monitor: None,
             cgroup: None,
             cgroups_path: None,
             rootfs_mount: None,

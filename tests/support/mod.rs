@@ -7,6 +7,7 @@
 //! Start      one call of the shim's `start`, as containerd makes it
 //! Task       the task API of a shim, as version 2 or 3
 //! Events     containerd's end of the events, every one recorded
+//! guest      a guest as LXC makes it, for nexcage-init, with the supervisor played by hand
 //! fifo       both ends of a container's stdio
 //! proc       what /proc tells of a process, and waits for conditions
 //! ```
@@ -17,6 +18,7 @@ pub mod bed;
 pub mod bundle;
 pub mod events;
 pub mod fifo;
+pub mod guest;
 pub mod proc;
 pub mod scene;
 pub mod start;

@@ -1,0 +1,482 @@
+//! `mounts`: lines of LXC's configuration, places for them in the root, and what the init sets
+//! right afterwards.
+//!
+//! LXC mounts its own tmpfs on /dev first, then the entries in order, then cgroups and devpts, so
+//! those three are said in keys of their own. Of a bind mount LXC applies flags only where it
+//! happens to remount, so flags, propagation and whatever it has no word for are the init's.
+
+use super::config::{Config, fstab_word};
+use super::cursor::At;
+use super::options::{self, Options};
+use super::{FileKind, Host, Target};
+use crate::config::input::quoted;
+use crate::error::{Context, Result};
+use crate::init::{Attributes, First, protocol};
+use crate::sys::inroot::Missing;
+use std::path::{Component, Path, PathBuf};
+
+/// getmntent(3) gets a buffer of this size from LXC and drops what does not fit.
+const LONGEST: usize = 4000;
+
+/// A page, less its end: the kernel takes no more option text from mount(2).
+const MOST_DATA: usize = 4095;
+
+/// What LXC makes its tmpfs on /dev of where no size is given is too small for most programs.
+const DEV_SIZE: u64 = 64 << 20;
+
+/// A mount that is there when a later one is made.
+struct Done {
+    /// Its destination as config.json has it, cleaned up.
+    said: String,
+    /// Where that is, relative to the root.
+    path: String,
+    inside: Inside,
+}
+
+/// What a place for a mount can be made in.
+enum Inside {
+    /// Empty, and nobody else's: LXC may make it.
+    Fresh,
+    /// A folder of the host's.
+    Host(PathBuf),
+    /// Nothing can be made, or who knows what is there.
+    Fixed,
+}
+
+/// Writes all mounts.
+pub(super) struct Mounts<'a> {
+    pub host: &'a Host<'a>,
+    pub config: &'a mut Config,
+    pub first: &'a mut First,
+    pub targets: Vec<Target>,
+    /// The guest has a user namespace of its own, and these mappings of linux.
+    pub mappings: Option<[&'a serde_json::Value; 2]>,
+    /// Its network namespace belongs to a user namespace above its own, if it has one.
+    pub foreign_network: bool,
+    done: Vec<Done>,
+    has_dev: bool,
+    has_pts: bool,
+    cgroup: Option<String>,
+}
+
+impl<'a> Mounts<'a> {
+    pub(super) fn new(host: &'a Host<'a>, config: &'a mut Config, first: &'a mut First) -> Self {
+        let dev = Done { said: "dev".into(), path: "dev".into(), inside: Inside::Fresh };
+        Self {
+            host,
+            config,
+            first,
+            targets: vec![Target { base: None, path: "dev".into(), kind: Missing::Folder }],
+            mappings: None,
+            foreign_network: false,
+            done: vec![dev],
+            has_dev: false,
+            has_pts: false,
+            cgroup: None,
+        }
+    }
+
+    /// All of `mounts`, then `binds`, which are nodes of the host's /dev, then the gate.
+    pub(super) fn all(&mut self, mounts: &At<'_>, binds: &[String]) -> Result<()> {
+        let dev = (self.host.resolve)("/dev").context(|| "look at /dev of the root file system")?;
+        if dev != "dev" {
+            return Err(mounts.refused(format!(
+                "/dev of the image leads to /{dev}: LXC needs a folder or nothing there"
+            )));
+        }
+        self.config.line("lxc.autodev", "1", "")?;
+        for mount in mounts.items()? {
+            self.one(&mount)?;
+        }
+        for path in binds {
+            let to = clean(path);
+            let words = ["bind".to_owned()];
+            self.entry(mounts, path, "none", &words, &to, Missing::File)?;
+        }
+        if !self.has_dev {
+            self.config.line("lxc.autodev.tmpfs.size", &DEV_SIZE.to_string(), "")?;
+        }
+        if !self.has_pts {
+            self.config.line("lxc.pty.max", "0", "")?;
+        }
+        self.gate()
+    }
+
+    fn one(&mut self, mount: &At<'_>) -> Result<()> {
+        let destination = mount.at("destination");
+        let said = clean(destination.plain(destination.some_text()?)?);
+        let kind = mount.at("type").text()?.unwrap_or_default();
+        let options = options::parse(&mount.at("options"))?;
+        if said.is_empty() {
+            return Err(destination.refused("nothing can be mounted on the root itself"));
+        }
+        let path = self.resolve(&said, &destination)?;
+        if path.is_empty() {
+            return Err(destination.refused("it leads to the root itself"));
+        }
+        let reserved = Path::new(protocol::FOLDER);
+        if Path::new(&path).starts_with(reserved) {
+            return Err(destination.refused("the init's own folder is there"));
+        }
+        if let Some(cgroup) = &self.cgroup
+            && Path::new(&path).starts_with(cgroup)
+        {
+            return Err(destination.refused(
+                "LXC mounts cgroups after everything else, and would hide it: mount it elsewhere",
+            ));
+        }
+        let is_bind = options.bind.is_some() || matches!(kind, "bind" | "rbind");
+        if is_bind {
+            return self.bind(mount, said, path, options);
+        }
+        self.check_mappings(mount, &options)?;
+        match (kind, path.as_str()) {
+            ("tmpfs", "dev") => self.dev(mount, &options),
+            (_, "dev") => Err(destination.refused(
+                "the guest's /dev has to be a tmpfs: mount what is needed of it one by one",
+            )),
+            ("devpts", "dev/pts") => self.pts(mount, &options),
+            ("devpts", _) => Err(destination.refused("LXC mounts a devpts on /dev/pts only")),
+            ("cgroup" | "cgroup2", "sys/fs/cgroup") => self.cgroups(mount, &options, path),
+            ("cgroup" | "cgroup2", _) => {
+                Err(destination.refused("LXC mounts cgroups on /sys/fs/cgroup only"))
+            }
+            ("sysfs", _) if self.foreign_network && self.mappings.is_some() => {
+                // The kernel gives a sysfs only to the owner of the network namespace; the host's
+                // shows what belongs to whoever looks.
+                self.entry(mount, "/sys", "none", &["rbind".into()], &path, Missing::Folder)?;
+                self.attributes(&path, &options, true);
+                self.done.push(Done { said, path, inside: Inside::Fixed });
+                Ok(())
+            }
+            _ => self.file_system(mount, kind, said, path, &options),
+        }
+    }
+
+    fn file_system(
+        &mut self,
+        mount: &At<'_>,
+        kind: &str,
+        said: String,
+        path: String,
+        options: &Options,
+    ) -> Result<()> {
+        let at = mount.at("type");
+        if kind.is_empty() {
+            return Err(at.wrong("is missing, and no option says bind"));
+        }
+        let kind = at.plain(kind)?;
+        let source = mount.at("source");
+        let from = source.text()?.map_or(Ok(kind), |text| source.plain(text))?;
+        let data = options.data.join(",");
+        if data.len() > MOST_DATA {
+            return Err(mount.at("options").wrong("is longer than the kernel takes"));
+        }
+        let mut words = options.words.clone();
+        words.extend(options.data.iter().cloned());
+        self.entry(mount, from, kind, &words, &path, Missing::Folder)?;
+        let rest = Options {
+            // The rest of the words is LXC's, on the first call of mount(2).
+            set: options.set & libc::MOUNT_ATTR_NOSYMFOLLOW,
+            all_set: options.all_set,
+            all_clear: options.all_clear,
+            propagation: options.propagation,
+            propagation_below: options.propagation_below,
+            ..Options::default()
+        };
+        self.attributes(&path, &rest, false);
+        let inside = if matches!(kind, "tmpfs" | "ramfs") { Inside::Fresh } else { Inside::Fixed };
+        self.done.push(Done { said, path, inside });
+        Ok(())
+    }
+
+    fn bind(&mut self, mount: &At<'_>, said: String, path: String, options: Options) -> Result<()> {
+        let at = mount.at("source");
+        let source = at.plain(at.some_text()?)?;
+        if !source.starts_with('/') {
+            return Err(at.refused("relative to the bundle: give an absolute path"));
+        }
+        if path == "dev" {
+            return Err(mount.at("destination").refused(
+                "a /dev of somebody else's would have the init's folder in it: bind its files one \
+                 by one",
+            ));
+        }
+        let meaningless = ["defaults", "async", "nomand"];
+        let of_file_system = options
+            .words
+            .iter()
+            .chain(&options.data)
+            .find(|word| !meaningless.contains(&word.as_str()) && !options::is_attribute(word));
+        if let Some(word) = of_file_system {
+            return Err(mount
+                .at("options")
+                .wrong(format!("{} is nothing that a bind mount can have", quoted(word))));
+        }
+        let kind = match (self.host.exists)(Path::new(source)) {
+            Some(FileKind::Dir) => Missing::Folder,
+            Some(_) => Missing::File,
+            None => {
+                return Err(crate::error::Error::not_found(format!(
+                    "{}: {}: no such file on the host",
+                    at.pointer(),
+                    quoted(source)
+                )));
+            }
+        };
+        let mut words = vec![options.bind.unwrap_or("bind").to_owned()];
+        if options.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            words.push("ro".to_owned());
+        }
+        if self.is_mapped(mount, &options)? {
+            words.push("idmap=container".to_owned());
+        }
+        self.entry(mount, source, "none", &words, &path, kind)?;
+        self.attributes(&path, &options, false);
+        let inside = match kind {
+            Missing::Folder => Inside::Host(PathBuf::from(source)),
+            Missing::File => Inside::Fixed,
+        };
+        self.done.push(Done { said, path, inside });
+        Ok(())
+    }
+
+    /// /dev itself, which LXC makes, mode 0755, before all entries.
+    fn dev(&mut self, mount: &At<'_>, options: &Options) -> Result<()> {
+        let at = mount.at("options");
+        let mut size = DEV_SIZE;
+        for word in &options.data {
+            let refuse = || at.refused(format!("LXC cannot have {} on /dev", quoted(word)));
+            match word.split_once('=') {
+                Some(("mode", "755" | "0755")) | Some(("uid" | "gid", "0")) => {}
+                Some(("size", text)) => size = bytes(text).ok_or_else(refuse)?,
+                _ => return Err(refuse()),
+            }
+        }
+        // LXC reads it into an int.
+        if i32::try_from(size).is_err() {
+            return Err(at.refused("LXC has no /dev of 2 GiB or more"));
+        }
+        self.config.line("lxc.autodev.tmpfs.size", &size.to_string(), at.pointer())?;
+        self.has_dev = true;
+        self.attributes("dev", options, false);
+        Ok(())
+    }
+
+    /// /dev/pts, which LXC mounts nosuid, noexec, with mode 0620, group 5 and ptmxmode 0666.
+    fn pts(&mut self, mount: &At<'_>, options: &Options) -> Result<()> {
+        let at = mount.at("options");
+        let mut most = 1024;
+        for word in &options.data {
+            let refuse = || at.refused(format!("LXC cannot have {} on /dev/pts", quoted(word)));
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("newinstance", "")
+                | ("mode", "620" | "0620")
+                | ("ptmxmode", "666" | "0666")
+                | ("gid", "5")
+                | ("uid", "0") => {}
+                ("max", text) => most = text.parse().map_err(|_| refuse())?,
+                _ => return Err(refuse()),
+            }
+        }
+        let most: u32 = most;
+        self.config.line("lxc.pty.max", &most.to_string(), at.pointer())?;
+        self.has_pts = true;
+        self.attributes("dev/pts", options, false);
+        self.done.push(Done {
+            said: "dev/pts".into(),
+            path: "dev/pts".into(),
+            inside: Inside::Fixed,
+        });
+        Ok(())
+    }
+
+    fn cgroups(&mut self, mount: &At<'_>, options: &Options, path: String) -> Result<()> {
+        if let Some(word) = options.data.first() {
+            let at = mount.at("options");
+            return Err(at.refused(format!("LXC cannot have {} on cgroups", quoted(word))));
+        }
+        let readonly = options.set & libc::MOUNT_ATTR_RDONLY != 0;
+        let value = if readonly { "cgroup:ro:force" } else { "cgroup:rw:force" };
+        self.config.line("lxc.mount.auto", value, mount.pointer())?;
+        self.attributes(&path, options, false);
+        self.cgroup = Some(path);
+        Ok(())
+    }
+
+    /// The folder with the socket, and the init's program in it. Last, so that nothing hides it.
+    fn gate(&mut self) -> Result<()> {
+        let words = ["bind", "ro", "nosuid", "nodev"];
+        let program = format!("{}/{}", protocol::FOLDER, protocol::PROGRAM);
+        for (from, to, create) in [
+            (self.host.gate, protocol::FOLDER, Some("create=dir")),
+            (self.host.program, program.as_str(), None),
+        ] {
+            let from = from.to_str().ok_or_else(|| {
+                crate::error::Error::invalid(format!("state_dir: {from:?} is not UTF-8"))
+            })?;
+            let words: Vec<&str> = words.into_iter().chain(create).collect();
+            self.write(from, to, "none", &words.join(","), "state_dir")?;
+        }
+        Ok(())
+    }
+
+    /// One entry, with what it is mounted on.
+    fn entry(
+        &mut self,
+        mount: &At<'_>,
+        source: &str,
+        kind: &str,
+        words: &[String],
+        path: &str,
+        missing: Missing,
+    ) -> Result<()> {
+        let mut words = words.to_vec();
+        let outer = self.done.iter().rev().find(|done| Path::new(path).starts_with(&done.path));
+        match outer {
+            Some(outer) if outer.path == path => {}
+            Some(Done { inside: Inside::Fresh, .. }) => words.push(
+                match missing {
+                    Missing::Folder => "create=dir",
+                    Missing::File => "create=file",
+                }
+                .to_owned(),
+            ),
+            Some(Done { inside: Inside::Host(folder), path: outer, .. }) => {
+                let rest = Path::new(path).strip_prefix(outer).unwrap_or(Path::new(path));
+                self.targets.push(Target {
+                    base: Some(folder.clone()),
+                    path: rest.to_string_lossy().into_owned(),
+                    kind: missing,
+                });
+            }
+            Some(Done { inside: Inside::Fixed, .. }) => {}
+            None => {
+                self.targets.push(Target { base: None, path: path.to_owned(), kind: missing });
+            }
+        }
+        if words.is_empty() {
+            words.push("defaults".to_owned());
+        }
+        self.write(source, path, kind, &words.join(","), mount.pointer())
+    }
+
+    fn write(
+        &mut self,
+        source: &str,
+        path: &str,
+        kind: &str,
+        words: &str,
+        pointer: &str,
+    ) -> Result<()> {
+        let wrong = |problem| crate::error::Error::invalid(format!("{pointer}: {problem}"));
+        // getmntent(3) would take the line for a comment.
+        if source.starts_with('#') {
+            return Err(wrong("the source begins with a #, which LXC cannot read".to_owned()));
+        }
+        let fields = [source, path, kind, words].map(fstab_word);
+        if fields.iter().any(String::is_empty) {
+            return Err(wrong("has an empty part".to_owned()));
+        }
+        let line = format!("{} 0 0", fields.join(" "));
+        if line.len() > LONGEST {
+            return Err(wrong(format!(
+                "LXC reads no mount of more than {LONGEST} bytes, and this has {}",
+                line.len()
+            )));
+        }
+        self.config.line("lxc.mount.entry", &line, pointer)
+    }
+
+    /// What the init sets of a mount. `below` makes all of it mean the mounts below, too.
+    fn attributes(&mut self, path: &str, options: &Options, below: bool) {
+        let path = format!("/{path}");
+        // A mount that this one hides cannot be reached any more; LXC's /dev is the first of all.
+        if path != "/dev" {
+            self.first.attributes.retain(|earlier| !Path::new(&earlier.path).starts_with(&path));
+        }
+        let mut add = |set: u64, clear: u64, propagation: u64, recursive: bool| {
+            if set | clear | propagation != 0 {
+                let path = path.clone();
+                self.first.attributes.push(Attributes { path, set, clear, propagation, recursive });
+            }
+        };
+        add(options.set, options.clear, 0, below);
+        add(options.all_set, options.all_clear, 0, true);
+        add(0, 0, options.propagation, options.propagation_below);
+    }
+
+    /// Where a destination is, relative to the root. What an earlier mount hides is not looked at.
+    fn resolve(&self, said: &str, at: &At<'_>) -> Result<String> {
+        let outer = self
+            .done
+            .iter()
+            .filter(|done| Path::new(said).starts_with(&done.said))
+            .max_by_key(|done| done.said.len());
+        if let Some(outer) = outer {
+            let rest = Path::new(said).strip_prefix(&outer.said).unwrap_or(Path::new(""));
+            let path = Path::new(&outer.path).join(rest);
+            return Ok(path.to_string_lossy().trim_end_matches('/').to_owned());
+        }
+        let found = (self.host.resolve)(&format!("/{said}")).context(|| at.pointer().to_owned())?;
+        if found.chars().any(char::is_control) {
+            return Err(at.wrong(format!("leads to {}, a control character", quoted(&found))));
+        }
+        Ok(found)
+    }
+
+    fn check_mappings(&self, mount: &At<'_>, options: &Options) -> Result<()> {
+        let mapped = ["uidMappings", "gidMappings"].into_iter().find(|key| mount.at(key).is_set());
+        match mapped {
+            Some(key) => Err(mount.at(key).refused("LXC maps the ids of bind mounts only")),
+            None if options.idmap => {
+                Err(mount.at("options").refused("LXC maps the ids of bind mounts only"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a bind mount's ids are mapped; LXC can do it as it maps the guest's own.
+    fn is_mapped(&self, mount: &At<'_>, options: &Options) -> Result<bool> {
+        let keys = ["uidMappings", "gidMappings"];
+        let given = keys.into_iter().find(|key| mount.at(key).is_set());
+        if given.is_none() && !options.idmap {
+            return Ok(false);
+        }
+        let at = given.map_or_else(|| mount.at("options"), |key| mount.at(key));
+        let Some(own) = self.mappings else {
+            return Err(at.refused(
+                "LXC maps the ids of a mount only in a guest with a user namespace of its own",
+            ));
+        };
+        if given.is_some() && keys.map(|key| mount.at(key).value()) != own {
+            return Err(at.refused("LXC maps the ids of a mount only as linux maps the guest's"));
+        }
+        Ok(true)
+    }
+}
+
+/// A destination without what means nothing in it, and without the slash in front.
+fn clean(path: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(word) => words.extend(word.to_str()),
+            Component::ParentDir => drop(words.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    words.join("/")
+}
+
+/// A size as tmpfs takes it, without percentages.
+fn bytes(text: &str) -> Option<u64> {
+    let shift = match text.bytes().next_back()? {
+        b'k' | b'K' => 10,
+        b'm' | b'M' => 20,
+        b'g' | b'G' => 30,
+        _ => 0,
+    };
+    let digits = if shift == 0 { text } else { text.get(..text.len() - 1)? };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}

@@ -1,0 +1,99 @@
+//! The init's end of the gate's socket.
+
+use super::failure::{Context, Failure};
+use super::sys::{self, Fd};
+use crate::description::{Description, decode};
+use crate::protocol;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// More than a config.json may have, which is 16 MiB; nothing longer is taken into memory.
+const LONGEST: usize = 64 << 20;
+
+/// The connection to the supervisor.
+pub struct Gate(Fd);
+
+impl Gate {
+    /// Over a socket, which an exec closes: that is how the supervisor sees it.
+    pub fn new(socket: Fd) -> Self {
+        Self(socket)
+    }
+
+    /// Takes the description, and the three descriptors, which become standard input, output and
+    /// error.
+    pub fn receive(&self) -> Result<Description, Failure> {
+        let what = || "receive the description of the container".to_owned();
+        let mut fds = Vec::new();
+        let mut length = [0; 4];
+        self.fill(&mut length, &mut fds).context(what)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LONGEST {
+            return Err(Failure::new(format!("a description of {length} bytes is too long")));
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            // Grows with what comes, not with what was announced.
+            let start = bytes.len();
+            bytes.resize(length.min(start + 0x1_0000), 0);
+            self.fill(bytes.get_mut(start..).unwrap_or_default(), &mut fds).context(what)?;
+        }
+        let [input, output, error] = fds.as_slice() else {
+            return Err(Failure::new(format!(
+                "{} descriptors came with the description, not standard input, output and error",
+                fds.len()
+            )));
+        };
+        let description = decode(&bytes).ok_or_else(|| {
+            Failure::new(
+                "the description cannot be read: nexcage-init and the supervisor are not of the \
+                 same version"
+                    .to_owned(),
+            )
+        })?;
+        for (fd, number) in [(input, 0), (output, 1), (error, 2)] {
+            sys::duplicate_over(fd, number).context(|| format!("set up descriptor {number}"))?;
+        }
+        Ok(description)
+    }
+
+    fn fill(&self, mut buffer: &mut [u8], fds: &mut Vec<Fd>) -> sys::Result<()> {
+        while !buffer.is_empty() {
+            match sys::receive(&self.0, buffer, fds)? {
+                0 => return Err(sys::Errno(libc::ECONNRESET)),
+                length => buffer = buffer.split_at_mut(length).1,
+            }
+        }
+        Ok(())
+    }
+
+    /// "created".
+    pub fn ready(&self) -> Result<(), Failure> {
+        sys::write(&self.0, &[protocol::READY])
+            .context(|| "tell the supervisor that the container is created".to_owned())
+    }
+
+    /// Waits for the word. `false` if it never comes: the supervisor gave up.
+    pub fn wait(&self) -> bool {
+        let mut byte = [0];
+        matches!(sys::read(&self.0, &mut byte), Ok(1)) && byte == [protocol::GO]
+    }
+
+    /// Tells the pid of an exec's process on the host.
+    pub fn tell_pid(&self, pid: i32) -> sys::Result<()> {
+        let mut message = [0; 5];
+        let (kind, number) = message.split_at_mut(1);
+        kind.copy_from_slice(&[protocol::PID]);
+        number.copy_from_slice(&pid.to_le_bytes());
+        sys::write(&self.0, &message)
+    }
+
+    /// Tells what went wrong. Where even that is impossible nobody is left to tell.
+    pub fn fail(&self, failure: &Failure) {
+        let mut message = Vec::new();
+        message.push(protocol::FAILED);
+        message.extend_from_slice(&failure.errno.to_le_bytes());
+        message.extend_from_slice(failure.text.as_bytes());
+        sys::write(&self.0, &message).ok();
+    }
+}

@@ -1,0 +1,272 @@
+//! Processes that are nobody's child here: LXC's monitor is the parent of a guest's init.
+//!
+//! A pidfd holds on to the process, so a signal cannot reach another of its number, and tells when
+//! it has ended. How it ended the kernel tells from version 6.15 on; before that somebody else has
+//! to be asked, which is what [`ExitSource::Told`] is for.
+
+use super::watch;
+use crate::error::{Context, Error, Result};
+use crate::exit::Exit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::sync::{oneshot, watch as channel};
+
+/// How long after the end of a process its status may take to come: its parent has to reap it, or
+/// whoever tells of it has to be heard.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// The first pause between two looks at a process that has ended and was not reaped yet.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+
+/// Who knows how a process ended.
+pub enum ExitSource {
+    /// The kernel: [`kernel_tells`] has said so.
+    Kernel,
+    /// Whoever holds the other end. A sender that is dropped means that it was not learnt.
+    Told(oneshot::Receiver<Exit>),
+}
+
+/// A process that is not a child of this one.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    pid: i32,
+    fd: Arc<OwnedFd>,
+    exit: channel::Receiver<Option<Exit>>,
+}
+
+/// pidfd_open(2).
+///
+/// # Errors
+/// `NotFound` when there is no such process.
+pub fn open(pid: i32) -> Result<OwnedFd> {
+    #[expect(unsafe_code, reason = "pidfd_open(2) has no wrapper")]
+    // SAFETY: the call takes numbers, and what it returns is a new fd that nobody else has.
+    let fd = unsafe {
+        let raw = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        match RawFd::try_from(raw) {
+            Ok(raw) if raw >= 0 => OwnedFd::from_raw_fd(raw),
+            _ => {
+                let errno = nix::errno::Errno::last();
+                return if errno == nix::errno::Errno::ESRCH {
+                    Err(Error::not_found(format!("process {pid} has ended")))
+                } else {
+                    Err(Error::from(errno).context(format!("open process {pid}")))
+                };
+            }
+        }
+    };
+    Ok(fd)
+}
+
+/// Whether this kernel tells the exit status of a process that is no child (PIDFD_GET_INFO with
+/// PIDFD_INFO_EXIT, Linux 6.15).
+pub fn kernel_tells() -> bool {
+    let Ok(name) = nix::sys::utsname::uname() else { return false };
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return false;
+    };
+    (major, minor) >= (6, 15)
+        && open(nix::unistd::getpid().as_raw()).is_ok_and(|fd| info(&fd).is_ok())
+}
+
+/// struct pidfd_info of linux/pidfd.h, in its first size.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const INFO_EXIT: u64 = 1 << 3;
+
+/// The raw status of a process that has been reaped; `None` before that.
+fn info(fd: &OwnedFd) -> Result<Option<i32>> {
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    let request = nix::request_code_readwrite!(0xff, 11, size_of::<Info>());
+    #[expect(unsafe_code, reason = "ioctl(2)")]
+    // SAFETY: the request carries the size of `info`, which is live and writable, and the kernel
+    // writes no more than that.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, &raw mut info) };
+    if result < 0 {
+        return Err(Error::from(nix::errno::Errno::last()).context("ask how a process ended"));
+    }
+    Ok((info.mask & INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+impl Foreign {
+    /// Watches the process of `pid`, on which `fd` holds. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the fd cannot be watched.
+    pub fn watch(pid: i32, fd: OwnedFd, source: ExitSource) -> Result<Self> {
+        let (sender, exit) = channel::channel(None);
+        let fd = Arc::new(fd);
+        let watched = watch::watch(fd.try_clone()?, Interest::READABLE)?;
+        let process = Self { pid, fd: fd.clone(), exit };
+        tokio::spawn(async move {
+            // A pidfd is readable from the process's end on, and for ever.
+            drop(watched.readable().await);
+            let exit = match source {
+                ExitSource::Kernel => reaped(&fd).await,
+                ExitSource::Told(told) => {
+                    tokio::time::timeout(STATUS, told).await.ok().and_then(std::result::Result::ok)
+                }
+            };
+            let exit = exit.unwrap_or_else(|| {
+                log::error!("process {pid} has ended, and how is not known: reporting 255");
+                Exit::unknown()
+            });
+            // Nobody may be listening any more.
+            sender.send_replace(Some(exit));
+        });
+        Ok(process)
+    }
+
+    /// Its pid, in this process's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// Sends a signal, any of 0 to 64.
+    ///
+    /// # Errors
+    /// `NotFound` once it has ended, `InvalidArgument` for a number that is no signal.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        signal(&self.fd, number).map_err(|error| match error {
+            nix::errno::Errno::ESRCH => Error::not_found(format!("process {} has ended", self.pid)),
+            nix::errno::Errno::EINVAL => {
+                Error::invalid(format!("signal {number} does not exist: use 1 to 64"))
+            }
+            errno => Error::from(errno).context(format!("send signal {number} to {}", self.pid)),
+        })
+    }
+
+    /// Waits until it is dead, whether or not its parent has looked.
+    ///
+    /// # Errors
+    /// When the fd cannot be watched.
+    pub async fn dying(&self) -> Result<()> {
+        ended(self.fd.try_clone()?).await
+    }
+
+    /// Waits for its end; returns at once if it has ended, as often as asked.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(seen) => seen.unwrap_or_else(Exit::unknown),
+            // The runtime is ending, and with it the task that would have sent it.
+            Err(_) => Exit::unknown(),
+        }
+    }
+}
+
+/// pidfd_send_signal(2).
+///
+/// # Errors
+/// `ESRCH` once it has ended.
+pub fn signal(fd: &OwnedFd, number: i32) -> nix::Result<()> {
+    #[expect(unsafe_code, reason = "pidfd_send_signal(2) has no wrapper")]
+    // SAFETY: the call takes numbers and a null pointer that it does not follow.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    nix::errno::Errno::result(result).map(drop)
+}
+
+/// Waits for the end of the process that `fd` holds on to, its status aside.
+///
+/// # Errors
+/// When the fd cannot be watched.
+pub async fn ended(fd: OwnedFd) -> Result<()> {
+    let watched = watch::watch(fd, Interest::READABLE)?;
+    watched.readable().await.map(drop).context(|| "wait for a process")
+}
+
+/// The status, as soon as the parent has reaped.
+async fn reaped(fd: &OwnedFd) -> Option<Exit> {
+    let end = tokio::time::Instant::now() + STATUS;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match info(fd) {
+            Ok(Some(status)) => return Some(Exit::of_status(status)),
+            Ok(None) => {}
+            Err(error) => {
+                log::error!("{error}");
+                return None;
+            }
+        }
+        if tokio::time::Instant::now() > end {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::command::Command;
+    use crate::sys::reaper::tests::start_alone;
+
+    fn status_of(script: &str) -> Exit {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let _alone = start_alone();
+            let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let fd = open(child.pid()).unwrap();
+            let foreign = Foreign::watch(child.pid(), fd, ExitSource::Kernel).unwrap();
+            let exit = foreign.exited().await;
+            assert_eq!(exit.status, child.exited().await.status);
+            assert_eq!(foreign.signal(9).unwrap_err().kind(), crate::error::Kind::NotFound);
+            exit
+        })
+    }
+
+    #[test]
+    fn the_kernel_tells_how_a_stranger_ended() {
+        if !kernel_tells() {
+            // The path that such a kernel takes has tests of its own.
+            return;
+        }
+        assert_eq!(status_of("exit 7").status, 7);
+        assert_eq!(status_of("kill -9 $$").status, 137);
+    }
+
+    #[test]
+    fn what_is_told_is_believed_and_silence_is_an_unknown_status() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let _alone = start_alone();
+            for told in [Some(9), None] {
+                let child = Command::new("/bin/true").spawn().unwrap();
+                let (sender, receiver) = oneshot::channel();
+                let fd = open(child.pid()).unwrap();
+                let foreign = Foreign::watch(child.pid(), fd, ExitSource::Told(receiver)).unwrap();
+                match told {
+                    Some(status) => sender.send(Exit::exited(status)).unwrap(),
+                    None => drop(sender),
+                }
+                let expected = told.map_or(255, |status| u32::try_from(status).unwrap());
+                assert_eq!(foreign.exited().await.status, expected);
+            }
+        });
+    }
+}

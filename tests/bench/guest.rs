@@ -1,0 +1,130 @@
+//! What LXC guests cost: nexcage's Create and exec against lxc-start and lxc-attach by hand, on
+//! the same configuration.
+
+use crate::contender::{Contender, create_of, gone, start_of};
+use crate::support::scene::Scene;
+use crate::support::start::Address;
+use crate::support::{Bundle, Task};
+use crate::table::{Table, Targets, median, ms, one, quantile};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Runs that warm the page cache and are thrown away.
+const WARM_UP: usize = 2;
+
+/// A bundle for the backend lxc.
+fn bundle(scene: &Scene, id: &str) -> Bundle {
+    let folder = scene.folder().join("b");
+    Bundle::new(&folder, id, &scene.cgroup(id), &["sleep", "1000"])
+        .edit(|spec| spec["annotations"]["io.nexcage.backend"] = "lxc".into())
+}
+
+/// The same guest for LXC's own tools: nexcage's configuration, with an ordinary init.
+struct ByHand {
+    lxcpath: PathBuf,
+}
+
+impl ByHand {
+    fn new(scene: &Scene, config: &str) -> Self {
+        let lxcpath = scene.folder().join("lxc");
+        fs::create_dir_all(lxcpath.join("bare")).unwrap();
+        let ours = |line: &&str| line.contains("/dev/.nexcage") || line.contains("dev/.nexcage");
+        let lines = config.lines().filter(|line| !ours(line)).map(|line| {
+            // cgroups of its own
+            match line.split_once("= ") {
+                Some((key, path)) if key.starts_with("lxc.cgroup.dir.") => {
+                    format!("{key}= {path}.bare")
+                }
+                _ => line.to_owned(),
+            }
+        });
+        let text: Vec<String> = lines.chain(["lxc.init.cmd = /bin/sleep 1000".into()]).collect();
+        fs::write(lxcpath.join("bare/config"), text.join("\n") + "\n").unwrap();
+        Self { lxcpath }
+    }
+
+    fn run(&self, program: &str, words: &[&str]) {
+        let status = Command::new(program)
+            .arg("-P")
+            .arg(&self.lxcpath)
+            .args(["-n", "bare"])
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{program} {words:?}: {status}");
+    }
+}
+
+/// Create of a guest until it is created, and exec of `true` in it.
+pub async fn guests(contender: &Contender, rounds: usize, execs: usize, targets: &mut Targets) {
+    let scene = Scene::with(&contender.program);
+    let (mut create, mut bare_create) = (Vec::new(), Vec::new());
+    let mut anonymous = Vec::new();
+    let (mut exec, mut bare_exec) = (Vec::new(), Vec::new());
+    for round in 0..rounds + WARM_UP {
+        let id = format!("guest-{round}");
+        let bundle = bundle(&scene, &id);
+        let start = start_of(&scene, &bundle);
+        let task = Task::connect(&Address::parse(&start.run_combined().0)).await;
+        let shim = task.hello(&id).await.unwrap().shim_pid;
+        let began = Instant::now();
+        task.create(&create_of(&bundle)).await.unwrap();
+        create.push(ms(began.elapsed()));
+        task.start(&id, "").await.unwrap();
+        anonymous.push(crate::support::proc::number(shim, "smaps_rollup", "Anonymous:") as f64);
+        let config = fs::read_to_string(config_of(&scene, &id)).unwrap();
+        let by_hand = ByHand::new(&scene, &config);
+        let began = Instant::now();
+        by_hand.run("lxc-start", &["--daemon"]);
+        bare_create.push(ms(began.elapsed()));
+        if round + 1 == rounds + WARM_UP {
+            for number in 0..execs + WARM_UP {
+                let name = format!("e{number}");
+                let request = bundle.exec(&name, &["true"]);
+                let began = Instant::now();
+                task.exec(&request).await.unwrap();
+                task.start(&id, &name).await.unwrap();
+                assert_eq!(task.wait(&id, &name).await.unwrap(), 0);
+                task.delete(&id, &name).await.unwrap();
+                exec.push(ms(began.elapsed()));
+                let began = Instant::now();
+                by_hand.run("lxc-attach", &["--", "/bin/true"]);
+                bare_exec.push(ms(began.elapsed()));
+            }
+        }
+        by_hand.run("lxc-stop", &["--kill"]);
+        task.kill(&id, "", 9).await.unwrap();
+        task.wait(&id, "").await.unwrap();
+        task.delete(&id, "").await.unwrap();
+        // It may close the connection before the answer has left.
+        drop(task.shutdown(&id).await);
+        gone(shim).await;
+        start.action("delete").run_combined();
+    }
+    for times in [&mut create, &mut bare_create, &mut exec, &mut bare_exec] {
+        times.drain(..WARM_UP);
+    }
+    let title = format!("an LXC guest: ms, median (p90) of {rounds} and {execs}");
+    let mut table = Table::new(title, &["what", "nexcage", "LXC's tools", "over them"]);
+    let mut row = |what: &str, ours: &[f64], theirs: &[f64], limit: f64| {
+        let cell = |v: &[f64]| format!("{} ({})", one(median(v)), one(quantile(v, 0.9)));
+        // Round by round, so that what the machine does meanwhile is in both.
+        let each: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours - theirs).collect();
+        let over = median(&each);
+        table.row(vec![what.to_owned(), cell(ours), cell(theirs), format!("{over:+.1}")]);
+        targets.at_most(format!("{what} over LXC's tools"), over, limit, "ms");
+    };
+    row("Create of an LXC guest", &create, &bare_create, 25.0);
+    row("exec of true in an LXC guest", &exec, &bare_exec, 10.0);
+    table.print();
+    println!("anonymous memory of a supervisor with a guest: {} kB", one(median(&anonymous)));
+    targets.at_most("anonymous memory with an LXC guest", median(&anonymous), 300.0, "kB");
+}
+
+fn config_of(scene: &Scene, id: &str) -> PathBuf {
+    Path::new("/run/nexcage").join(&scene.namespace).join(id).join(id).join("config")
+}

@@ -1,0 +1,158 @@
+//! What must not go wrong with a guest of LXC, and has: each test is one fault.
+
+use crate::bed::eventually;
+use crate::support::Scene;
+use crate::support::bundle::Bundle;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// A bundle for LXC.
+fn bundle(scene: &Scene, script: &str, edit: impl Fn(&mut Value)) -> Bundle {
+    scene.bundle("c", &["sh", "-c", script]).edit(|spec| {
+        spec["annotations"] = json!({ "io.nexcage.backend": "lxc" });
+        edit(spec);
+    })
+}
+
+/// The folders of that name, one in each hierarchy.
+fn folders(cgroup: &str) -> Vec<PathBuf> {
+    let tops = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let tops = tops.chain([PathBuf::from("/sys/fs/cgroup")]);
+    tops.filter(|top| top.join("cgroup.procs").exists()).map(|top| top.join(cgroup)).collect()
+}
+
+/// Somebody who is in a cgroup of that name before the container.
+struct Neighbour(Child, Vec<PathBuf>);
+
+impl Neighbour {
+    fn in_cgroup(cgroup: &str) -> Self {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let folders: Vec<_> =
+            folders(cgroup).into_iter().filter(|folder| fs::create_dir(folder).is_ok()).collect();
+        // Where a hierarchy is missing there is a plain folder, and none of the kernel's files.
+        let (folders, plain): (Vec<_>, Vec<_>) =
+            folders.into_iter().partition(|folder| folder.join("cgroup.procs").exists());
+        plain.iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+        for folder in &folders {
+            let top = folder.parent().unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(all) = fs::read(top.join(file)) {
+                    fs::write(folder.join(file), all).ok();
+                }
+            }
+            fs::write(folder.join("cgroup.procs"), child.id().to_string()).ok();
+        }
+        Self(child, folders)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        for folder in &self.1 {
+            eventually(&format!("{} is gone", folder.display()), || {
+                fs::remove_dir(folder).ok();
+                (!folder.exists()).then_some(())
+            });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cgroup_with_somebody_in_it_is_refused_and_nobody_is_killed() {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup("c");
+    let mut neighbour = Neighbour::in_cgroup(&cgroup);
+    let bundle = bundle(&scene, "true", |_| ());
+    let task = scene.supervisor(&bundle).await;
+    let refused = task.create(&bundle.create()).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("/linux/cgroupsPath"), "{refused:?}");
+    assert!(neighbour.0.try_wait().unwrap().is_none(), "the neighbour was killed");
+}
+
+#[tokio::test]
+async fn hooks_run_at_their_moments_with_the_state() {
+    let scene = Scene::new();
+    let said = scene.folder().join("said");
+    let hook = |kind: &str| {
+        let said = said.display();
+        let script = format!("read -r state; echo {kind} \"$state\" >> '{said}'");
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
+    };
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let bundle = bundle(&scene, "exit 3", |spec| {
+        for kind in kinds {
+            spec["hooks"][kind] = hook(kind);
+        }
+    });
+    fs::write(&said, "").unwrap();
+    let task = scene.supervisor(&bundle).await;
+    task.create(&bundle.create()).await.unwrap();
+    task.start("c", "").await.unwrap();
+    assert_eq!(task.wait("c", "").await.unwrap(), 3);
+    task.delete("c", "").await.unwrap();
+    let said = fs::read_to_string(&said).unwrap();
+    let found: Vec<(&str, Value)> = said
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(kind, state)| (kind, serde_json::from_str(state).unwrap()))
+        .map(|(kind, state): (&str, Value)| (kind, state["status"].clone()))
+        .collect();
+    let expected = ["creating", "creating", "creating", "running", "stopped"];
+    let expected: Vec<_> = kinds.into_iter().zip(expected.map(Value::from)).collect();
+    assert_eq!(found, expected, "{said}");
+}
+
+#[tokio::test]
+async fn device_rules_of_an_update_are_put_in_force() {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup("c");
+    let rules = json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw" },
+    ]);
+    let bundle = bundle(&scene, "sleep 1000", |spec| {
+        spec["linux"]["resources"]["devices"] = rules.clone();
+    });
+    let task = scene.supervisor(&bundle).await;
+    task.create(&bundle.create()).await.unwrap();
+    task.start("c", "").await.unwrap();
+    let list = Path::new("/sys/fs/cgroup/devices").join(&cgroup).join("devices.list");
+    let before = fs::read_to_string(&list).unwrap();
+    // As containerd does: all that config.json says, and one limit that is new.
+    let same = json!({ "devices": rules, "pids": { "limit": 77 } });
+    task.update("c", &same.to_string()).await.unwrap();
+    assert_eq!(fs::read_to_string(&list).unwrap(), before);
+    let other = json!({ "devices": [
+        { "allow": false, "type": "c", "major": 10, "minor": 200, "access": "rw" },
+        { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
+    ] });
+    task.update("c", &other.to_string()).await.unwrap();
+    let after = fs::read_to_string(&list).unwrap();
+    assert!(before.contains("c 10:200 rw") && !after.contains("c 10:200"), "{before}{after}");
+    assert!(after.contains("c 10:229 rw") && after.contains("c 1:3 rwm"), "{after}");
+    task.kill("c", "", 9).await.unwrap();
+    task.wait("c", "").await.unwrap();
+    task.delete("c", "").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_could_not_be_made_leaves_no_cgroup() {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup("c");
+    let bundle = bundle(&scene, "true", |spec| {
+        let mount = json!({ "destination": "/mnt", "type": "nosuchfs", "source": "none" });
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    let task = scene.supervisor(&bundle).await;
+    task.create(&bundle.create()).await.unwrap_err();
+    let left: Vec<_> = ["", ".monitor", ".pivot"]
+        .into_iter()
+        .flat_map(|suffix| folders(&format!("{cgroup}{suffix}")))
+        .filter(|folder| folder.exists())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
