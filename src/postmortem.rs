@@ -8,6 +8,12 @@ use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use crate::store::{ProcessId, Record};
 use crate::sys::mount::unmount;
+use std::time::Duration;
+
+/// How long the kernel may take to end a container's first process after everything in it was
+/// killed: the first process of a pid namespace ends when the last of the others was reaped, and
+/// those whose parent is outside are reaped there, which no cgroup shows.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What there was to know of a dead container.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +71,11 @@ async fn bury(record: &Record, place: &Place, errors: &mut Vec<Error>) -> Remain
         Err(error) => errors.push(error),
     }
     errors.extend(own.remove_cgroup().err());
+    if let Some(init) = own.init
+        && let Ok(ended) = tokio::time::timeout(LAST, init.ended()).await
+    {
+        errors.extend(ended.err());
+    }
     if let Some(folder) = &own.rootfs_mount {
         errors.extend(unmount(folder).err());
     }

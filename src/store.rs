@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::exit::Exit;
 use crate::id::{ContainerId, Namespace};
 use crate::sys::cgroup::Cgroup;
-use crate::sys::process;
+use crate::sys::{pidfd, process};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -64,6 +64,17 @@ impl ProcessId {
     /// Sends it a signal; returns whether it was there.
     pub fn signal(self, number: i32) -> bool {
         process::signal_if_same(self.pid, self.start_time, number)
+    }
+
+    /// Waits for its end; returns at once if it has ended. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub async fn ended(self) -> Result<()> {
+        match pidfd::open(self.pid) {
+            Ok(fd) if self.is_alive() => pidfd::ended(fd).await,
+            _ => Ok(()),
+        }
     }
 }
 

@@ -242,13 +242,10 @@ impl Lxc {
             child.exited().await;
             return Ok(());
         }
-        if let Some(left) = left
-            && let Ok(fd) = pidfd::open(left.pid)
-            && left.is_alive()
-        {
-            pidfd::ended(fd).await?;
+        match left {
+            Some(left) => left.ended().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// One of LXC's own cgroups, beside the guest's.

@@ -207,11 +207,18 @@ pub fn with_arguments(words: &[&[u8]]) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn a_process_is_found_by_words_of_its_command_line() {
-        let mut child =
-            std::process::Command::new("sleep").args(["1000.0625", "0.5"]).spawn().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "echo; read word", "1000.0625", "0.5"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A process that spawn has just returned may not have its command line yet.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let found = with_arguments(&[b"1000.0625", b"0.5"]);
         let half = with_arguments(&[b"1000.0625", b"0"]);
         child.kill().unwrap();
