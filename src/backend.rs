@@ -184,9 +184,6 @@ pub fn reopen(record: &Record, place: Place) -> Result<Box<dyn Backend>> {
             Ok(Box::new(oci::Oci::new(name, settings, place, &record.oci_version)))
         }
         BackendName::Lxc => Ok(Box::new(lxc::Lxc::reopen(place, &record.own)?)),
-        BackendName::Pct => {
-            let settings = pct::Settings::recorded(&record.own, &place);
-            Ok(Box::new(pct::Pct::new(place, settings)))
-        }
+        BackendName::Pct => Ok(Box::new(pct::Pct::reopen(place, &record.own))),
     }
 }

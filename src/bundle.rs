@@ -1,4 +1,8 @@
-//! A bundle's root file system: the snapshot's mounts, and their undoing.
+//! A bundle: making one, what is wrong with one, and its root file system (the snapshot's mounts,
+//! and their undoing).
+
+pub mod create;
+pub mod validate;
 
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::{Mount, unmount};

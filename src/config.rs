@@ -13,11 +13,11 @@ mod tests;
 mod value;
 
 use crate::error::{Error, Result};
+use crate::route::{Patterns, Rule};
 use input::{Links, list, quoted, shown};
 use keys::{Dialect, Merge};
 pub(crate) use options::type_name;
 pub use options::{Options, TYPES, from_any};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use value::{Format, Table, Value};
@@ -142,6 +142,14 @@ pub struct Config {
     pub default_container_type: BackendName,
     /// The backend of a pod's sandbox.
     pub sandbox_backend: BackendName,
+    /// The backend that the command line chose for everything.
+    pub runtime_type: Option<BackendName>,
+    /// The rules that choose a backend, in their order.
+    pub routing: Vec<Rule>,
+    /// Patterns of the names of containers that crun gets, after the rules.
+    pub crun_name_patterns: Patterns,
+    /// The default was set by the runtime's options, and the rules of files are not asked.
+    pub default_by_options: bool,
     /// The folder for nexcage's own state; absolute.
     pub state_dir: PathBuf,
     /// The folder for what outlives a reboot; absolute.
@@ -181,6 +189,10 @@ impl Default for Config {
         Self {
             default_container_type: BackendName::Crun,
             sandbox_backend: BackendName::Crun,
+            runtime_type: None,
+            routing: Vec::new(),
+            crun_name_patterns: Vec::new(),
+            default_by_options: false,
             state_dir: "/run/nexcage".into(),
             data_dir: "/var/lib/nexcage".into(),
             crun: runtime(BackendName::Crun),
@@ -212,6 +224,9 @@ impl Config {
     /// program must take crun's or runc's arguments, and runs in place of whichever of the two is
     /// the default backend. **Root** is the state folder of the backend that is then the default.
     ///
+    /// Options that choose a default backend, and state no rules of their own, put the rules of
+    /// files aside: who wrote them meant that backend for every container of that runtime.
+    ///
     /// # Errors
     /// `InvalidArgument`, one line that names the source and the key.
     pub fn load(file: &Path, options: &Options) -> Result<Self> {
@@ -229,21 +244,6 @@ impl Config {
         merge.apply(body, Dialect::Containerd).map_err(sent)?;
         merge.apply(options.runc.clone(), Dialect::Containerd).map_err(sent)?;
         merge.finish()
-    }
-
-    /// The backend of a container with these annotations: the one it asks for itself, else the
-    /// sandbox's if CRI says that it is a pod's sandbox, else the default.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when it asks for one that nobody has heard of.
-    pub fn backend_for(&self, annotations: &BTreeMap<String, String>) -> Result<BackendName> {
-        if let Some(name) = annotations.get(BACKEND_ANNOTATION) {
-            return BackendName::parse(name)
-                .map_err(|error| error.context(format!("annotation {BACKEND_ANNOTATION}")));
-        }
-        let kind = annotations.get("io.kubernetes.cri.container-type");
-        let sandbox = kind.is_some_and(|kind| kind == "sandbox");
-        Ok(if sandbox { self.sandbox_backend } else { self.default_container_type })
     }
 }
 

@@ -63,7 +63,7 @@ struct Live {
 pub struct Prepared {
     /// What was made of config.json.
     pub translation: Translation,
-    /// config.json, whole.
+    /// config.json, whole, as the guest gets it.
     pub spec: Value,
     terminal: bool,
     program: PathBuf,
@@ -214,7 +214,10 @@ impl Guest {
     }
 
     /// config.json, whole.
-    fn spec(&self) -> Result<Value> {
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is not there or is no JSON.
+    pub fn spec(&self) -> Result<Value> {
         let path = self.place.bundle.join("config.json");
         let text = input::read(&path, spec::MAX_SIZE, Links::Refuse)?
             .ok_or_else(|| Error::invalid(format!("{}: no such file", path.display())))?;
@@ -222,20 +225,20 @@ impl Guest {
             .map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
     }
 
-    /// Reads config.json, translates it, and makes the places in the root file system that mounts
-    /// will go on. `name` is LXC's name of the guest.
+    /// Translates `spec`, a whole config.json, and makes the places in the root file system that
+    /// mounts will go on. `name` is LXC's name of the guest.
     ///
     /// # Errors
     /// `InvalidArgument` with the JSON pointer of what is wrong, `Unimplemented` with that of what
     /// cannot be had.
     pub fn prepare(
         &self,
+        spec: Value,
         driver: Driver,
         name: &str,
         program: Option<&Path>,
         state_dir: &Path,
     ) -> Result<Prepared> {
-        let spec = self.spec()?;
         let rootfs = self.place.bundle.join(spec["root"]["path"].as_str().unwrap_or_default());
         let rootfs = rootfs.canonicalize().context(|| format!("look at {}", rootfs.display()))?;
         let root = Root::open(&rootfs)?;
@@ -258,6 +261,9 @@ impl Guest {
                 exists: &kind_of,
             },
         )?;
+        for note in &translation.notes {
+            log::warn!(container = self.place.id.as_str(); "{note}");
+        }
         for Target { base, path, kind } in &translation.targets {
             match base {
                 Some(folder) => Root::open(folder)?.make(path, *kind)?,
@@ -626,7 +632,7 @@ fn init_above(pid: i32, monitor: i32) -> Option<i32> {
 }
 
 /// What a path of the host is, links followed.
-fn kind_of(path: &Path) -> Option<FileKind> {
+pub(crate) fn kind_of(path: &Path) -> Option<FileKind> {
     let found = fs::metadata(path).ok()?;
     let (major, minor) = (nix::sys::stat::major(found.rdev()), nix::sys::stat::minor(found.rdev()));
     let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);

@@ -107,6 +107,19 @@ impl Spec {
     }
 }
 
+/// Whether [`load`] reads the value of a JSON pointer, and so refuses a key that is there twice.
+pub(crate) fn reads(pointer: &str) -> bool {
+    let words: Vec<&str> = pointer.split('/').skip(1).collect();
+    matches!(
+        words[..],
+        ["ociVersion" | "process" | "root" | "annotations" | "linux"]
+            | ["process", "terminal" | "args"]
+            | ["root", "path"]
+            | ["linux", "namespaces" | "cgroupsPath"]
+            | ["linux", "namespaces", _, "type" | "path"]
+    )
+}
+
 /// Checks the process of an exec: an object with a command, to be run in an absolute folder.
 /// Answers whether it wants a terminal.
 ///
@@ -148,9 +161,15 @@ fn check_size(what: &str, json: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// The newest version of the runtime specification whose every field is known here.
+pub const NEWEST: &str = "1.3.0";
+
 /// 1.0.0 and every later 1.x: within a major version, the OCI promises that old programs can run
 /// new specs.
-fn check_version(version: &str) -> Result<()> {
+///
+/// # Errors
+/// `InvalidArgument` for another one.
+pub(crate) fn check_version(version: &str) -> Result<()> {
     let supported = || {
         let release = version.split(['-', '+']).next()?;
         let tail = version.strip_prefix(release)?;

@@ -191,6 +191,11 @@ impl Folder {
         Self(state_dir.join(namespace.as_str()).join(id.as_str()))
     }
 
+    /// One that was found, at this path.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.0

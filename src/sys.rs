@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod command;
+pub mod files;
 pub mod handle;
 pub mod inroot;
 mod loopdev;

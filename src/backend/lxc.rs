@@ -194,6 +194,7 @@ impl Lxc {
     async fn make(&self, io: ProcessIo) -> Result<Process> {
         let settings = &self.settings;
         let mut prepared = self.guest.prepare(
+            self.guest.spec()?,
             Driver::Lxc,
             self.name(),
             settings.init.as_deref(),

@@ -17,6 +17,7 @@ pub mod monitord;
 pub mod remove;
 pub mod run;
 pub mod template;
+pub mod version;
 
 use super::{Backend, Place, ProcessIo, background, oci};
 use crate::config::{self, BackendName, Config};
@@ -34,19 +35,20 @@ use crate::sys::reaper::Child;
 use crate::vmid::reconcile::{self, Action, Mark, Options, apply, decide};
 use crate::vmid::{self, Claim, Entry, Generation, Identity, Ledger, Stage};
 use async_trait::async_trait;
-use cluster::Host;
+use cluster::{Host, Listed};
 use guest::{Guest, HostMemory, Limits, Root};
 use monitord::Heard;
 use remove::Remover;
 use run::{Call, Tool};
-use serde_json::Value;
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use version::Version;
 
 /// The annotation that gives a guest a network of Proxmox's: the value of `net0`.
 pub const NETWORK_ANNOTATION: &str = "io.nexcage.pct.net0";
@@ -109,6 +111,10 @@ impl Settings {
         &self.remover.host
     }
 
+    async fn list(&self) -> Result<BTreeMap<u32, Listed>> {
+        self.host().ask(cluster::LONG, Host::list).await
+    }
+
     /// Finishes what others left unfinished: guests whose containers were deleted, and ids whose
     /// guests never came to be. What somebody has to decide is left to `nexcage vmid reconcile`.
     async fn finish_leftovers(&self) -> Result<()> {
@@ -117,7 +123,7 @@ impl Settings {
         if ledger.list()?.entries.iter().all(|entry| entry.has_owner(&boot_id)) {
             return Ok(());
         }
-        let seen = self.remover.look(&ledger, &self.state_dir)?;
+        let seen = self.remover.look(&ledger, &self.state_dir).await?;
         let mut actions = decide(&seen);
         actions.retain(|action| matches!(action, Action::Free(..) | Action::Finish(_)));
         for outcome in apply(actions, &ledger, Options::default(), &self.remover).await {
@@ -134,6 +140,8 @@ impl Settings {
 pub struct Pct {
     place: Place,
     settings: Settings,
+    /// Another process made the container and is gone.
+    reopened: bool,
     made: Mutex<Made>,
 }
 
@@ -144,12 +152,22 @@ struct Made {
     shared: Option<Arc<Shared>>,
     /// The last pct that was started and may still be at work.
     call: Option<Child>,
+    /// Another process has created the guest, and hooks of kind poststop are owed.
+    was_created: bool,
 }
 
 impl Pct {
     /// Touches nothing yet.
     pub fn new(place: Place, settings: Settings) -> Self {
-        Self { place, settings, made: Mutex::default() }
+        Self { place, settings, reopened: false, made: Mutex::default() }
+    }
+
+    /// As [`Pct::new`], for a container that another process made.
+    pub fn reopen(place: Place, own: &Own) -> Self {
+        let settings = Settings::recorded(own, &place);
+        let pct = Self { reopened: true, ..Self::new(place, settings) };
+        pct.made().was_created = own.init.is_some();
+        pct
     }
 
     fn made(&self) -> MutexGuard<'_, Made> {
@@ -176,9 +194,14 @@ impl Pct {
         if let Some(shared) = &self.made().shared {
             return Ok(shared.clone());
         }
-        let entry = self.entry()?.ok_or_else(|| Error::not_found("it has no guest"))?;
-        let shared = Arc::new(Shared::new(self.place.clone(), cgroup(entry.vmid), None));
-        Ok(self.made().shared.insert(shared).clone())
+        let noted = vmid::noted_in(&self.place.folder)?;
+        let (vmid, _) = noted.ok_or_else(|| Error::not_found("it has no guest"))?;
+        let shared = Arc::new(Shared::new(self.place.clone(), cgroup(vmid), None));
+        let mut made = self.made();
+        if made.was_created {
+            shared.recall_hooks();
+        }
+        Ok(made.shared.insert(shared).clone())
     }
 
     /// The file of LXC's configuration that the guest's own includes.
@@ -200,6 +223,9 @@ impl Pct {
     /// Reserves ids until a guest of one of them has been made.
     async fn make(&self) -> Result<Ready> {
         let settings = &self.settings;
+        if let Some(version) = Version::of_host() {
+            version.check()?;
+        }
         check_mounts(Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"))?;
         let identity = Identity {
             namespace: self.place.namespace.clone(),
@@ -208,14 +234,16 @@ impl Pct {
         };
         let claim = Claim { identity, bundle: self.place.bundle.clone() };
         let (ledger, range) = (settings.ledger(), settings.pct.vmid_min..=settings.pct.vmid_max);
-        let mut taken: BTreeSet<u32> = settings.host().list()?.into_keys().collect();
+        let mut taken: BTreeSet<u32> = settings.list().await?.into_keys().collect();
         loop {
             let entry = ledger.reserve(range.clone(), &taken, &claim)?;
             self.made().entry = Some(entry.clone());
             match self.make_one(&entry).await {
                 // Whoever else has the id, it is not this container: another one is tried. Any
                 // other failure may have left something, which the undoing removes.
-                Err(error) if error.kind() == Kind::AlreadyExists && !self.is_ours(&entry)? => {
+                Err(error)
+                    if error.kind() == Kind::AlreadyExists && !self.is_ours(&entry).await? =>
+                {
                     log::info!(container = self.place.id.as_str(); "{error}; the next id is tried");
                     taken.insert(entry.vmid);
                     self.made().entry = None;
@@ -226,15 +254,16 @@ impl Pct {
         }
     }
 
-    fn is_ours(&self, entry: &Entry) -> Result<bool> {
-        let mark = self.settings.host().mark(entry.vmid)?;
+    async fn is_ours(&self, entry: &Entry) -> Result<bool> {
+        let vmid = entry.vmid;
+        let mark = self.settings.host().ask(cluster::SHORT, move |host| host.mark(vmid)).await?;
         Ok(matches!(mark, Some(Mark::Ours(identity)) if identity == entry.identity))
     }
 
     /// Whether everything in the guest's cgroup is this container's. Where the cluster cannot be
     /// asked, who has made the guest knows.
-    fn may_kill(&self, entry: &Entry) -> bool {
-        self.is_ours(entry).unwrap_or_else(|_| self.made().entry.is_some())
+    async fn may_kill(&self, entry: &Entry) -> bool {
+        self.is_ours(entry).await.unwrap_or_else(|_| self.made().entry.is_some())
     }
 
     /// Makes the guest of an id: after this there is one, and it has not been started.
@@ -244,11 +273,16 @@ impl Pct {
         vmid::note_in(&self.place.folder, entry)?;
         let shared = Arc::new(Shared::new(self.place.clone(), cgroup(vmid), None));
         self.made().shared = Some(shared.clone());
-        let name = vmid.to_string();
+        let spec = shared.spec()?;
+        let rootfs = self.rootfs(&spec)?;
+        let privilege =
+            privilege(settings.pct.unprivileged, settings.pct.storage.is_some(), &spec, &rootfs)?;
+        let (name, program) = (vmid.to_string(), settings.init.as_deref());
+        let spec = with_users(spec, &privilege);
         let mut prepared =
-            shared.prepare(Driver::Pct, &name, settings.init.as_deref(), &settings.state_dir)?;
-        let rootfs = self.rootfs(&prepared.spec)?;
-        let privilege = privilege(settings.pct.unprivileged, &prepared.spec, &rootfs)?;
+            shared.prepare(spec, Driver::Pct, &name, program, &settings.state_dir)?;
+        shared.admit(&prepared)?;
+        self.warn_of_strangers(&prepared, &rootfs)?;
         // An earlier id's, which somebody else had.
         remove_folder(&shared.gate_folder())?;
         let hook_gate = shared.hook_gate(&mut prepared)?;
@@ -256,7 +290,7 @@ impl Pct {
         write_private(&self.include(), &prepared.translation.config)?;
         let guest = self.guest(entry, &prepared.spec, &rootfs, &privilege)?;
         match (&guest.root, settings.pct.direct_config) {
-            (Root::Bind(_), true) => settings.host().write_new(vmid, &guest.text())?,
+            (Root::Bind(_), true) => settings.host().make(vmid, guest.text()).await?,
             (Root::Bind(_), false) => {
                 let template = template::ensure(&settings.data_dir)?;
                 self.create_by_pct(&guest, &template).await?;
@@ -279,6 +313,27 @@ impl Pct {
         let entry = settings.ledger().set_stage(entry, Stage::Made)?;
         self.made().entry = Some(entry);
         Ok(Ready { vmid, shared, prepared, gate, hook_gate })
+    }
+
+    /// Says so when nothing in the root belongs to the guest: crun and runc run such a container.
+    fn warn_of_strangers(&self, prepared: &Prepared, rootfs: &Path) -> Result<()> {
+        let idmap = &prepared.translation.idmap;
+        let owner = fs::metadata(rootfs).context(|| format!("look at {}", rootfs.display()))?;
+        let has = |groups: bool, id: u32| {
+            idmap.iter().any(|range| {
+                let inside = id.checked_sub(range.host).is_some_and(|id| id < range.size);
+                range.groups == groups && inside
+            })
+        };
+        let fits = has(false, owner.uid()) && has(true, owner.gid());
+        if !(fits || idmap.is_empty() || self.settings.pct.storage.is_some()) {
+            log::warn!(container = self.place.id.as_str();
+                "root.path: {} belongs to {}:{}, which linux.uidMappings and linux.gidMappings \
+                 give to nobody in the guest: it can only read there what everybody can; have \
+                 the root's owners shifted to the mapping",
+                rootfs.display(), owner.uid(), owner.gid());
+        }
+        Ok(())
     }
 
     fn rootfs(&self, spec: &Value) -> Result<PathBuf> {
@@ -308,15 +363,17 @@ impl Pct {
             unprivileged: privilege.unprivileged,
             limits: limits.shown(host_memory()?),
             idmap: privilege.idmap.clone(),
-            network: network(spec)?,
+            network: network(spec, Version::of_host())?,
             include: self.include(),
         })
     }
 
     async fn create_by_pct(&self, guest: &Guest, archive: &Path) -> Result<()> {
-        self.start_call("create", guest.vmid, guest.arguments(archive))?.finish().await?;
+        let call = self.start_call("create", guest.vmid, guest.arguments(archive))?;
+        self.settings.host().while_it_answers(call.finish()).await?;
         let lines = guest.raw_lines();
-        self.settings.host().rewrite(guest.vmid, |text| cluster::with_lines(text, &lines)).await
+        let change = move |text: &str| cluster::with_lines(text, &lines);
+        self.settings.host().rewrite(guest.vmid, change).await
     }
 
     /// Packs the root for pct to unpack on a storage.
@@ -352,7 +409,7 @@ impl Pct {
         call: Call,
         stopped: tokio::sync::oneshot::Receiver<()>,
     ) -> Error {
-        let failed = call.finish().await.err();
+        let failed = self.settings.host().while_it_answers(call.finish()).await.err();
         if let Some(error) = &failed {
             // It also says that of a guest which it lost sight of, or which is about to stop.
             match self.settings.host().is_running(vmid) {
@@ -365,6 +422,52 @@ impl Pct {
             Ok(()) => failed.unwrap_or_else(silent),
             // Without the daemon nobody tells; the init's socket does, a moment later.
             Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Has the guest destroyed, and waits for that as long as a Delete may.
+    async fn remove(&self, entry: &Entry, force: bool) -> Result<()> {
+        let until = tokio::time::Instant::now() + ANSWER;
+        let (settings, vmid) = (self.settings.clone(), entry.vmid);
+        let ledger = settings.ledger();
+        // First of all: whatever stands in the way from here on, it is known what is to be done.
+        let entry = match ledger.set_stage(entry, Stage::Destroying) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            entry => entry?,
+        };
+        if force && self.may_kill(&entry).await {
+            self.shared()?.kill()?;
+        }
+        let call = self.made().call.clone();
+        let (answered, is_answered) = tokio::sync::oneshot::channel();
+        background::spawn(async move {
+            if let Some(call) = call {
+                call.exited().await;
+            }
+            let done = match reconcile::remove(&ledger, &entry, &settings.remover).await {
+                // Somebody else was faster.
+                Err(error) if error.kind() == Kind::NotFound => Ok(()),
+                done => done.map(drop),
+            };
+            if let Err(Err(error)) = answered.send(done) {
+                log::error!(container = entry.identity.id.as_str();
+                    "{error}; `nexcage vmid reconcile` tries again");
+            }
+        });
+        match tokio::time::timeout_at(until, is_answered).await {
+            // Nobody would ask again, and the rest of the container need not stay for it.
+            Ok(Ok(Err(error))) if self.reopened => {
+                log::warn!(container = self.place.id.as_str();
+                    "{error}; the next nexcage or `nexcage vmid reconcile` tries again");
+                Ok(())
+            }
+            Ok(done) => done.map_err(|_| Error::unknown("the guest's removal was given up"))?,
+            Err(_) => {
+                log::info!(container = self.place.id.as_str();
+                    "the guest {vmid} is still being destroyed; if this process ends before \
+                     that, the next one or `nexcage vmid reconcile` finishes it");
+                Ok(())
+            }
         }
     }
 
@@ -415,54 +518,29 @@ impl Backend for Pct {
     }
 
     async fn create(&self, io: ProcessIo) -> Result<Process> {
-        self.run(io).await.context(|| "pct")
+        self.run(io).await.context(called)
     }
 
     async fn start(&self) -> Result<()> {
-        self.shared()?.start().await.context(|| "pct")
+        self.shared()?.start().await.context(called)
     }
 
     async fn delete(&self, force: bool) -> Result<()> {
-        let Some(entry) = self.entry()? else { return Ok(()) };
-        let (settings, vmid) = (self.settings.clone(), entry.vmid);
-        let (ledger, shared) = (settings.ledger(), self.shared()?);
-        // First of all: whatever stands in the way from here on, it is known what is to be done.
-        let entry = match ledger.set_stage(&entry, Stage::Destroying) {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
-            entry => entry?,
-        };
-        if force && self.may_kill(&entry) {
-            shared.kill()?;
+        if let Some(entry) = self.entry()? {
+            self.remove(&entry, force).await?;
         }
-        let call = self.made().call.clone();
-        let (answered, is_answered) = tokio::sync::oneshot::channel();
-        background::spawn(async move {
-            if let Some(call) = call {
-                call.exited().await;
-            }
-            let done = match reconcile::remove(&ledger, &entry, &settings.remover).await {
-                // Somebody else was faster.
-                Err(error) if error.kind() == Kind::NotFound => Ok(()),
-                done => done.map(drop),
-            };
-            if let Err(Err(error)) = answered.send(done) {
-                log::error!(container = entry.identity.id.as_str();
-                    "{error}; `nexcage vmid reconcile` tries again");
-            }
-        });
-        match tokio::time::timeout(ANSWER, is_answered).await {
-            Ok(done) => done.map_err(|_| Error::unknown("the guest's removal was given up"))??,
-            Err(_) => log::info!(container = self.place.id.as_str();
-                "the guest {vmid} is still being destroyed; if this process ends before that, \
-                 the next one or `nexcage vmid reconcile` finishes it"),
+        // Also of a guest that somebody else has removed.
+        match self.shared() {
+            Ok(shared) => shared.run_poststop().await,
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
-        shared.run_poststop().await
     }
 
     async fn exec(&self, _: &ExecId, process: &[u8], io: ProcessIo) -> Result<Process> {
         let settings = &self.settings;
         let init = settings.init.as_deref();
-        self.shared()?.exec(process, init, &settings.state_dir, io).await.context(|| "pct")
+        self.shared()?.exec(process, init, &settings.state_dir, io).await.context(called)
     }
 
     fn cgroup(&self) -> Option<Cgroup> {
@@ -483,13 +561,19 @@ impl Backend for Pct {
         let resources = serde_json::from_slice(resources).unwrap_or_default();
         let values = limits(&resources)?.changed(host_memory()?);
         // What counts is done; this is for people to see.
-        let shown =
-            self.settings.host().rewrite(entry.vmid, |text| cluster::with_values(text, &values));
+        let change = move |text: &str| cluster::with_values(text, &values);
+        let shown = self.settings.host().rewrite(entry.vmid, change);
         if let Err(error) = shown.await {
             log::warn!(container = self.place.id.as_str(); "show the new limits: {error}");
         }
         Ok(())
     }
+}
+
+/// What errors begin with.
+fn called() -> String {
+    Version::of_host()
+        .map_or_else(|| "pct".to_owned(), |version| format!("pct of Proxmox VE {version}"))
 }
 
 /// Checks that what is mounted for this process is mounted for systemd, too, under which guests
@@ -538,8 +622,14 @@ struct Privilege {
     root: (u32, u32),
 }
 
-/// Whether the guest is unprivileged, and that its root fits to that.
-fn privilege(wanted: Option<bool>, spec: &Value, rootfs: &Path) -> Result<Privilege> {
+/// Whether the guest is unprivileged, and that its root fits to that. A root that is copied to a
+/// storage is shifted on the way.
+fn privilege(
+    wanted: Option<bool>,
+    is_copied: bool,
+    spec: &Value,
+    rootfs: &Path,
+) -> Result<Privilege> {
     let namespaces = spec["linux"]["namespaces"].as_array().map_or(&[][..], Vec::as_slice);
     let is_mapped = namespaces.iter().any(|namespace| namespace["type"] == "user");
     let own = |kind| (format!("{kind} 0 {SHIFT} {SHIFTED}"), (SHIFT, SHIFT));
@@ -554,7 +644,8 @@ fn privilege(wanted: Option<bool>, spec: &Value, rootfs: &Path) -> Result<Privil
         (Some(true), false) => {
             let owner = fs::metadata(rootfs).context(|| format!("look at {}", rootfs.display()))?;
             let shifted = SHIFT..SHIFT + SHIFTED;
-            if !shifted.contains(&owner.uid()) || !shifted.contains(&owner.gid()) {
+            let fits = shifted.contains(&owner.uid()) && shifted.contains(&owner.gid());
+            if !fits && !is_copied {
                 return Err(Error::precondition(format!(
                     "root.path: {} belongs to {}:{}, and pct.unprivileged makes the ids of a guest \
                      {SHIFT} and above on the host, so that nothing in it would belong to the \
@@ -583,6 +674,22 @@ fn privilege(wanted: Option<bool>, spec: &Value, rootfs: &Path) -> Result<Privil
     }
 }
 
+/// config.json with the user namespace that an unprivileged guest has, whoever asked for it: what
+/// such a guest can have depends on that.
+fn with_users(mut spec: Value, privilege: &Privilege) -> Value {
+    if !privilege.unprivileged || privilege.is_mapped {
+        return spec;
+    }
+    let linux = &mut spec["linux"];
+    if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+        namespaces.push(json!({ "type": "user" }));
+    }
+    let mappings = json!([{ "containerID": 0, "hostID": SHIFT, "size": SHIFTED }]);
+    linux["uidMappings"] = mappings.clone();
+    linux["gidMappings"] = mappings;
+    spec
+}
+
 /// The lines of `lxc.idmap` for runtime-spec's mappings, and who on the host is 0 in the guest.
 fn mapping(kind: &str, mappings: &Value, pointer: &str) -> Result<(Vec<String>, u32)> {
     let wrong = || Error::invalid(format!("{pointer}: 0 must be mapped, with all three numbers"));
@@ -601,7 +708,7 @@ fn mapping(kind: &str, mappings: &Value, pointer: &str) -> Result<(Vec<String>, 
 }
 
 /// The network that an annotation asks for.
-fn network(spec: &Value) -> Result<Option<String>> {
+fn network(spec: &Value, version: Option<Version>) -> Result<Option<String>> {
     let Some(network) = spec["annotations"][NETWORK_ANNOTATION].as_str() else { return Ok(None) };
     let wrong = |problem: &str| {
         Err(Error::invalid(format!(
@@ -614,6 +721,14 @@ fn network(spec: &Value) -> Result<Option<String>> {
     }
     if !network.split(',').any(|part| part.starts_with("name=")) {
         return wrong("has no name=: wanted is what `pct set --net0` takes");
+    }
+    let managed = network.split(',').any(|part| part.starts_with("host-managed="));
+    if let Some(version) = version.filter(|version| managed && *version < version::HOST_MANAGED) {
+        return wrong(&format!(
+            "has host-managed, which Proxmox VE {version} does not know: leave it out and \
+             configure the network in the container, or upgrade to {} or newer",
+            version::HOST_MANAGED
+        ));
     }
     let namespaces = spec["linux"]["namespaces"].as_array().map_or(&[][..], Vec::as_slice);
     let own = |namespace: &Value| {
@@ -663,7 +778,6 @@ fn remove_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn user_namespace(host: u32) -> Value {
         let map = json!([{"containerID": 0, "hostID": host, "size": 65536}]);
@@ -674,7 +788,7 @@ mod tests {
     fn a_guest_is_unprivileged_where_its_root_allows_it() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let of = |wanted, spec: &Value| privilege(wanted, spec, root);
+        let of = |wanted, spec: &Value| privilege(wanted, false, spec, root);
         let plain =
             Privilege { unprivileged: false, is_mapped: false, idmap: vec![], root: (0, 0) };
         assert_eq!(of(None, &json!({})).unwrap(), plain);
@@ -682,6 +796,8 @@ mod tests {
         let error = of(Some(true), &json!({})).unwrap_err();
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert!(error.to_string().contains("belongs to 0:0"), "{error}");
+        let copied = privilege(Some(true), true, &json!({}), root).unwrap();
+        assert!(copied.unprivileged, "{copied:?}");
         std::os::unix::fs::chown(root, Some(SHIFT), Some(SHIFT)).unwrap();
         let shifted = Privilege { unprivileged: true, root: (SHIFT, SHIFT), ..plain };
         assert_eq!(of(Some(true), &json!({})).unwrap(), shifted);
@@ -715,6 +831,7 @@ mod tests {
                    "linux": {"namespaces": [namespace]}})
         };
         let own = json!({"type": "network"});
+        let network = |spec: &Value| super::network(spec, None);
         assert_eq!(network(&json!({})).unwrap(), None);
         let good = "name=eth0,bridge=vmbr0,ip=10.9.9.2/24";
         assert_eq!(network(&spec(good, own.clone())).unwrap().unwrap(), good);

@@ -2,8 +2,9 @@
 //! not fit together.
 
 use super::Said;
+use super::args::Format;
 use crate::backend::oci::find_program;
-use crate::backend::pct::cluster::Host;
+use crate::backend::pct::cluster::{self, Host};
 use crate::backend::pct::remove::{Remover, reconcile};
 use crate::backend::pct::run::Tool;
 use crate::config::{self, BackendName, Config};
@@ -15,15 +16,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
 /// `nexcage vmid list`
 pub fn list(format: Format) -> Result<Said> {
     let config = Config::load(Path::new(config::FILE), &config::Options::default())?;
@@ -33,7 +25,8 @@ pub fn list(format: Format) -> Result<Said> {
 fn list_on(ledger: &Ledger, host: &Host, format: Format) -> Result<Said> {
     let listing = ledger.list()?;
     // Without Proxmox VE the ledger is still worth a look.
-    let guests = host.guests().ok();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guests = runtime.block_on(host.ask(cluster::LONG, Host::guests)).ok();
     let boot_id = boot_id()?;
     let rows: Vec<Row<'_>> = listing
         .entries

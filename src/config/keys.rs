@@ -7,6 +7,8 @@ use super::input::{list, quoted};
 use super::value::{Table, Value};
 use super::{BackendName, Config, OciRuntime};
 use crate::error::{Error, Result};
+use crate::route::{Patterns, Rule};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a key's value goes, and with that which values it takes.
@@ -23,12 +25,19 @@ pub(super) enum Field {
     MaybeFlag(fn(&mut Config) -> &mut Option<bool>),
     /// A number between these two.
     Number(u32, u32, fn(&mut Config) -> &mut u32),
+    /// One pattern, or a list of them.
+    Patterns(fn(&mut Config) -> &mut Patterns),
+    /// A list of rules.
+    Rules(fn(&mut Config) -> &mut Vec<Rule>),
 }
 
 /// The keys of our own. A dot leads into an object.
 pub(super) const KEYS: &[(&str, Field)] = &[
     (DEFAULT, Field::Backend(|config| &mut config.default_container_type)),
     (SANDBOX, Field::Backend(|config| &mut config.sandbox_backend)),
+    (ROUTING, Field::Rules(|config| &mut config.routing)),
+    (OLD_PATTERNS, Field::Patterns(|config| &mut config.crun_name_patterns)),
+    (OLD_DEFAULT, Field::Backend(|config| &mut config.default_container_type)),
     ("state_dir", Field::Path(|config| &mut config.state_dir)),
     ("crun.path", Field::Path(|config| &mut config.crun.program)),
     ("crun.root", Field::MaybePath(|config| &mut config.crun.root)),
@@ -56,6 +65,10 @@ pub(super) const KEYS: &[(&str, Field)] = &[
 ];
 const DEFAULT: &str = "default_container_type";
 const SANDBOX: &str = "sandbox_backend";
+const ROUTING: &str = "routing";
+const OLD_PATTERNS: &str = "container_config.crun_name_patterns";
+/// Another spelling of [`DEFAULT`].
+const OLD_DEFAULT: &str = "container_config.default_container_type";
 const VMID_MIN: &str = "pct.vmid_min";
 const VMID_MAX: &str = "pct.vmid_max";
 /// What Proxmox VE takes: three to nine digits, the first no zero.
@@ -106,18 +119,28 @@ struct Source<'a> {
     given: Vec<(&'static str, String)>,
     binary: Option<String>,
     root: Option<PathBuf>,
+    /// BinaryName has chosen the backend.
+    implied: bool,
 }
 
 impl Merge {
     /// Lays one source over those before it. Messages name the key but not the source: the caller
     /// knows that.
     pub(super) fn apply(&mut self, table: Table, dialect: Dialect) -> Result<()> {
-        let mut source =
-            Source { merge: self, dialect, given: Vec::new(), binary: None, root: None };
+        let mut source = Source {
+            merge: self,
+            dialect,
+            given: Vec::new(),
+            binary: None,
+            root: None,
+            implied: false,
+        };
         source.walk("", table)?;
         // These two depend on the backend, so every other key comes first.
         source.choose_binary()?;
-        source.choose_root()
+        source.choose_root()?;
+        source.put_rules_aside();
+        Ok(())
     }
 
     /// Every source has been read: what none of them can say alone.
@@ -168,7 +191,7 @@ impl Source<'_> {
         field: &Field,
         value: Value,
     ) -> Result<()> {
-        self.once(spelling, known)?;
+        self.once(spelling, if known == OLD_DEFAULT { DEFAULT } else { known })?;
         let config = &mut self.merge.config;
         match field {
             Field::Backend(at) => {
@@ -198,8 +221,27 @@ impl Source<'_> {
                 };
                 *at(config) = number;
             }
+            Field::Patterns(at) => *at(config) = patterns(spelling, value)?,
+            Field::Rules(at) => *at(config) = rules(spelling, value)?,
         }
         Ok(())
+    }
+
+    /// The rule is [`Config::load`]'s.
+    fn put_rules_aside(&mut self) {
+        let given = |known: &str| self.given.iter().any(|(key, _)| *key == known);
+        if self.dialect != Dialect::Containerd || !(given(DEFAULT) || self.implied) {
+            return;
+        }
+        let (rules, patterns) = (given(ROUTING), given(OLD_PATTERNS));
+        let config = &mut self.merge.config;
+        config.default_by_options = true;
+        if !rules {
+            config.routing.clear();
+        }
+        if !patterns {
+            config.crun_name_patterns.clear();
+        }
     }
 
     /// `containerd config default` writes every key with an empty string: that is not set.
@@ -279,6 +321,7 @@ impl Source<'_> {
             runtime.program = program;
         }
         if implied.is_some() {
+            self.implied = true;
             self.merge.config.default_container_type = backend;
             if !self.merge.sandbox_named {
                 self.merge.config.sandbox_backend = backend;
@@ -339,6 +382,74 @@ fn text(key: &str, value: Value, wanted: &str) -> Result<String> {
         Value::Text(text) => Ok(text),
         other => Err(wrong(key, &other, wanted)),
     }
+}
+
+/// The rules of `routing`.
+fn rules(key: &str, value: Value) -> Result<Vec<Rule>> {
+    let Value::List(list) = value else { return Err(wrong(key, &value, "a list of rules")) };
+    let numbered = |(number, value)| rule(&format!("{key}[{number}]"), value);
+    list.into_iter().enumerate().map(numbered).collect()
+}
+
+fn rule(key: &str, value: Value) -> Result<Rule> {
+    let Value::Table(table) = value else { return Err(wrong(key, &value, "a rule, an object")) };
+    let mut backend = None;
+    let mut rule = Rule {
+        backend: BackendName::Crun,
+        name: Patterns::new(),
+        image: Patterns::new(),
+        namespace: Patterns::new(),
+        annotations: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    for (name, value) in table {
+        let key = format!("{key}.{name}");
+        match name.as_str() {
+            "backend" => {
+                let text = text(&key, value, "the name of a backend")?;
+                backend = Some(BackendName::parse(&text).map_err(|error| error.context(&key))?);
+            }
+            "name" => rule.name = patterns(&key, value)?,
+            "image" => rule.image = patterns(&key, value)?,
+            "namespace" => rule.namespace = patterns(&key, value)?,
+            "annotations" => rule.annotations = named_patterns(&key, value)?,
+            "labels" => rule.labels = named_patterns(&key, value)?,
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown key {}; a rule has backend, name, image, namespace, annotations and \
+                     labels",
+                    quoted(&key)
+                )));
+            }
+        }
+    }
+    rule.backend = backend.ok_or_else(|| {
+        Error::invalid(format!("{key}: backend is missing: a rule says which it chooses"))
+    })?;
+    Ok(rule)
+}
+
+fn patterns(key: &str, value: Value) -> Result<Patterns> {
+    const WANTED: &str = "a pattern or a list of patterns";
+    match value {
+        // It would be a condition that nothing meets, or one that everything does.
+        Value::List(list) if list.is_empty() => Err(Error::invalid(format!(
+            "{key}: the list is empty, wanted {WANTED}: leave the key out for no condition"
+        ))),
+        Value::List(list) => list.into_iter().map(|value| text(key, value, WANTED)).collect(),
+        one => Ok(vec![text(key, one, WANTED)?]),
+    }
+}
+
+fn named_patterns(key: &str, value: Value) -> Result<BTreeMap<String, Patterns>> {
+    let Value::Table(table) = value else {
+        return Err(wrong(key, &value, "an object of patterns"));
+    };
+    let each = |(name, value)| {
+        let patterns = patterns(&format!("{key}.{name}"), value)?;
+        Ok((name, patterns))
+    };
+    table.into_iter().map(each).collect()
 }
 
 fn path(key: &str, value: Value) -> Result<PathBuf> {

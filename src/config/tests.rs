@@ -3,10 +3,11 @@
 use super::keys::{Field, KEYS};
 use super::options::tests::{generic, runc};
 use super::*;
+use crate::route::{Subject, decide};
 use containerd_shim_protos::shim::oci::Options as Runc;
 use proptest::prelude::*;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Settings from a configuration file with this text, and options.
 fn load(file: Option<&str>, options: &Options) -> Result<Config> {
@@ -60,7 +61,12 @@ fn every_key_is_read_from_json_and_from_toml() {
         },
         "systemd_cgroup": true, "no_pivot_root": true, "no_new_keyring": true,
         "shim_cgroup": "/shims", "io_uid": 1, "io_gid": 4294967295,
-        "criu_image_path": "/ci", "criu_work_path": "/cw"
+        "criu_image_path": "/ci", "criu_work_path": "/cw",
+        "routing": [
+            {"backend": "lxc", "name": ["web-*", "api"], "annotations": {"team": "d*"}},
+            {"backend": "runc", "image": "*/nginx:*", "namespace": "x", "labels": {"app": ["a"]}}
+        ],
+        "container_config": {"crun_name_patterns": ["cilium-*"]}
     }"#;
     let toml = r#"
         default_container_type = "pct"
@@ -77,6 +83,7 @@ fn every_key_is_read_from_json_and_from_toml() {
         io_gid = 4294967295
         criu_image_path = "/ci"
         criu_work_path = "/cw"
+        container_config.crun_name_patterns = "cilium-*"
         runc.path = "/runc"
         runc.root = "/rr"
         [crun]
@@ -90,12 +97,46 @@ fn every_key_is_read_from_json_and_from_toml() {
         storage = "local-zfs"
         disk_size = 2
         unprivileged = false
+        [[routing]]
+        backend = "lxc"
+        name = ["web-*", "api"]
+        annotations.team = "d*"
+        [[routing]]
+        backend = "runc"
+        image = "*/nginx:*"
+        namespace = "x"
+        labels.app = ["a"]
     "#;
     let runtime =
         |program: &str, root: &str| OciRuntime { program: program.into(), root: Some(root.into()) };
+    let rule = |backend| Rule {
+        backend,
+        name: Vec::new(),
+        image: Vec::new(),
+        namespace: Vec::new(),
+        annotations: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    let patterns = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Patterns>();
     let expected = Config {
         default_container_type: BackendName::Pct,
         sandbox_backend: BackendName::Runc,
+        runtime_type: None,
+        routing: vec![
+            Rule {
+                name: patterns(&["web-*", "api"]),
+                annotations: [("team".to_owned(), patterns(&["d*"]))].into(),
+                ..rule(BackendName::Lxc)
+            },
+            Rule {
+                image: patterns(&["*/nginx:*"]),
+                namespace: patterns(&["x"]),
+                labels: [("app".to_owned(), patterns(&["a"]))].into(),
+                ..rule(BackendName::Runc)
+            },
+        ],
+        crun_name_patterns: patterns(&["cilium-*"]),
+        default_by_options: false,
         state_dir: "/s".into(),
         data_dir: "/d".into(),
         crun: runtime("/crun", "/cr"),
@@ -121,8 +162,9 @@ fn every_key_is_read_from_json_and_from_toml() {
         criu_work_path: Some("/cw".into()),
     };
     assert_eq!(from_file(json).unwrap(), expected);
-    assert_eq!(from_body(toml).unwrap(), expected);
-    assert_eq!(from_body(json).unwrap(), expected);
+    let by_options = Config { default_by_options: true, ..expected.clone() };
+    assert_eq!(from_body(toml).unwrap(), by_options);
+    assert_eq!(from_body(json).unwrap(), by_options);
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("c.toml", toml), ("c.json", json), ("toml", toml), ("json", json)] {
         let path = folder.path().join(name);
@@ -183,6 +225,15 @@ fn the_schema_states_the_keys_types_and_defaults_that_the_parser_has() {
                 assert_eq!(*at(&mut built_in), None, "{name}");
                 ("boolean", None)
             }
+            Field::Patterns(at) => {
+                assert!(at(&mut built_in).is_empty(), "{name}");
+                assert_eq!(leaf["$ref"], "#/$defs/patterns", "{name}");
+                continue;
+            }
+            Field::Rules(at) => {
+                assert!(at(&mut built_in).is_empty(), "{name}");
+                ("array", Some(json!([])))
+            }
             Field::Number(least, most, at) => {
                 assert_eq!((&leaf["minimum"], &leaf["maximum"]), (&json!(least), &json!(most)));
                 ("integer", Some(json!(at(&mut built_in))))
@@ -191,6 +242,79 @@ fn the_schema_states_the_keys_types_and_defaults_that_the_parser_has() {
         assert_eq!(leaf["type"], kind, "{name}");
         assert_eq!(leaf.get("default"), default.as_ref(), "{name}");
     }
+}
+
+#[test]
+fn the_older_form_is_taken_as_it_stands() {
+    let old = r#"{"container_config": {
+        "crun_name_patterns": ["kube-ovn-*", "cilium-*"], "default_container_type": "lxc"
+    }}"#;
+    let config = from_file(old).unwrap();
+    assert_eq!(config.crun_name_patterns, ["kube-ovn-*", "cilium-*"]);
+    assert_eq!(config.default_container_type, BackendName::Lxc);
+    assert_eq!(
+        refused(from_file(
+            r#"{"default_container_type": "crun",
+                "container_config": {"default_container_type": "lxc"}}"#
+        )),
+        "/etc/nexcage/config.json: container_config.default_container_type and \
+         default_container_type both set default_container_type: keep one of them"
+    );
+    let vm = r#"{"container_config": {"default_container_type": "vm"}}"#;
+    let message = refused(from_file(vm));
+    assert!(message.contains("unknown backend \"vm\""), "{message}");
+}
+
+#[test]
+fn a_wrong_rule_is_named_by_its_place() {
+    for (rule, expected) in [
+        (r#"{"name": "x"}"#, "routing[1]: backend is missing: a rule says which it chooses"),
+        (
+            r#"{"backend": "vm"}"#,
+            "routing[1].backend: unknown backend \"vm\"; the backends are crun, runc, lxc and pct",
+        ),
+        (
+            r#"{"backend": "lxc", "nmae": "x"}"#,
+            "unknown key \"routing[1].nmae\"; a rule has backend, name, image, namespace, \
+             annotations and labels",
+        ),
+        (
+            r#"{"backend": "lxc", "name": []}"#,
+            "routing[1].name: the list is empty, wanted a pattern or a list of patterns: leave the \
+             key out for no condition",
+        ),
+        (
+            r#"{"backend": "lxc", "labels": "x"}"#,
+            "routing[1].labels: found the string \"x\", wanted an object of patterns",
+        ),
+        (
+            r#"{"backend": "lxc", "labels": {"app": 1}}"#,
+            "routing[1].labels.app: found the number 1, wanted a pattern or a list of patterns",
+        ),
+        ("7", "routing[1]: found the number 7, wanted a rule, an object"),
+    ] {
+        let file = format!(r#"{{"routing": [{{"backend": "crun"}}, {rule}]}}"#);
+        let message = refused(from_file(&file));
+        assert_eq!(message, format!("/etc/nexcage/config.json: {expected}"));
+    }
+    let message = refused(from_file(r#"{"routing": {}}"#));
+    assert!(message.ends_with("routing: found an object, wanted a list of rules"), "{message}");
+}
+
+#[test]
+fn options_that_choose_a_backend_put_the_rules_of_files_aside() {
+    let file = r#"{"routing": [{"backend": "pct"}],
+        "container_config": {"crun_name_patterns": "x"}}"#;
+    let with = |body: &str| load(Some(file), &from_any(&generic("", body)).unwrap()).unwrap();
+    let config = with("io_uid = 3");
+    assert_eq!((config.routing.len(), config.default_by_options), (1, false));
+    for body in ["default_container_type = \"lxc\"", "BinaryName = \"/usr/bin/runc\""] {
+        let config = with(body);
+        assert!(config.routing.is_empty() && config.crun_name_patterns.is_empty(), "{body}");
+        assert!(config.default_by_options);
+    }
+    let own = with("default_container_type = \"lxc\"\n[[routing]]\nbackend = \"runc\"");
+    assert_eq!(own.routing[0].backend, BackendName::Runc);
 }
 
 #[test]
@@ -239,6 +363,7 @@ fn a_runc_message_is_laid_over_the_files() {
         systemd_cgroup: true,
         criu_image_path: Some("/ci".into()),
         criu_work_path: Some("/cw".into()),
+        default_by_options: true,
         ..Config::default()
     };
     let file = Some(r#"{"io_gid": 7}"#);
@@ -275,6 +400,7 @@ fn an_options_table_copied_from_runc_works_as_it_is() {
         no_pivot_root: true,
         shim_cgroup: Some("/shims".to_owned()),
         systemd_cgroup: true,
+        default_by_options: true,
         ..Config::default()
     };
     assert_eq!(config.unwrap(), expected);
@@ -324,7 +450,9 @@ fn a_sandbox_backend_that_was_named_stays() {
 
 #[test]
 fn mistakes_in_a_file_are_named() {
-    let all = "default_container_type, sandbox_backend, state_dir, crun.path, crun.root, \
+    let all = "default_container_type, sandbox_backend, routing, \
+               container_config.crun_name_patterns, container_config.default_container_type, \
+               state_dir, crun.path, crun.root, \
                runc.path, runc.root, data_dir, init_path, lxc.path, lxc.exit_by_monitor, \
                pct.path, pct.vmid_min, pct.vmid_max, pct.direct_config, pct.storage, pct.disk_size, pct.unprivileged, systemd_cgroup, no_pivot_root, no_new_keyring, shim_cgroup, \
                io_uid, io_gid, criu_image_path and criu_work_path";
@@ -339,7 +467,7 @@ fn mistakes_in_a_file_are_named() {
             r#"{"crun.path": "/x"}"#,
             "unknown key \"crun.path\": a dot is no part of a key, use an object",
         ),
-        (r#"{"routing": []}"#, &format!("unknown key routing; the keys are {all}")),
+        (r#"{"backends": []}"#, &format!("unknown key backends; the keys are {all}")),
         (r#"{"a\nb": 1}"#, &format!("unknown key a\\nb; the keys are {all}")),
         (
             r#"{"systemd_cgroup": "yes"}"#,
@@ -513,7 +641,7 @@ fn a_file_that_is_too_large_or_no_file_is_refused() {
 fn a_hostile_file_gets_a_short_answer() {
     let key = "k".repeat(1 << 19);
     let message = refused(from_file(&format!("{{\"{key}\": 1}}")));
-    assert!(message.len() < 500, "{message}");
+    assert!(message.len() < 800, "{message}");
     let message = refused(from_file(&format!("{{\"state_dir\": \"{key}\"}}")));
     assert!(message.len() < 500, "{message}");
     let message = refused(from_file(&"{\"a\":".repeat(100_000)));
@@ -523,28 +651,10 @@ fn a_hostile_file_gets_a_short_answer() {
 }
 
 #[test]
-fn a_container_chooses_its_backend_before_the_pod_and_the_default() {
-    let config = Config {
-        default_container_type: BackendName::Pct,
-        sandbox_backend: BackendName::Runc,
-        ..Config::default()
-    };
-    let kind = "io.kubernetes.cri.container-type";
-    for (pairs, backend) in [
-        (&[][..], BackendName::Pct),
-        (&[(kind, "container")], BackendName::Pct),
-        (&[(kind, "sandbox")], BackendName::Runc),
-        (&[(kind, "sandbox"), (BACKEND_ANNOTATION, "lxc")], BackendName::Lxc),
-        (&[(BACKEND_ANNOTATION, "crun")], BackendName::Crun),
-    ] {
-        assert_eq!(config.backend_for(&annotations(pairs)).unwrap(), backend, "{pairs:?}");
-    }
-}
-
-#[test]
 fn a_backend_nobody_has_heard_of_is_refused_with_those_there_are() {
     for name in ["docker", "", "CRUN"] {
-        let error = Config::default().backend_for(&annotations(&[(BACKEND_ANNOTATION, name)]));
+        let annotations = annotations(&[(BACKEND_ANNOTATION, name)]);
+        let error = decide(&Config::default(), &Subject { annotations, ..Subject::default() });
         assert_eq!(
             error.unwrap_err().to_string(),
             format!(

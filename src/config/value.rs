@@ -6,7 +6,7 @@
 
 use super::input::quoted;
 use crate::error::{Error, Result};
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -19,6 +19,7 @@ pub(super) enum Value {
     Flag(bool),
     Number(i64),
     Text(String),
+    List(Vec<Self>),
     Table(Table),
     /// What no key takes, by the name it has in a message.
     Other(&'static str),
@@ -31,6 +32,7 @@ impl Value {
             Self::Flag(flag) => flag.to_string(),
             Self::Number(number) => format!("the number {number}"),
             Self::Text(text) => format!("the string {}", quoted(text)),
+            Self::List(_) => "a list".to_owned(),
             Self::Table(_) => "an object".to_owned(),
             Self::Other(what) => (*what).to_owned(),
         }
@@ -115,8 +117,11 @@ impl<'de> Visitor<'de> for Tree {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other("a list"))
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::List(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {

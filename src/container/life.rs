@@ -7,11 +7,13 @@ use super::{
 use crate::backend::{self, Place, ProcessIo};
 use crate::bundle::Rootfs;
 use crate::config::Config;
+use crate::cri::Cri;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Created, Event};
 use crate::exit::Exit;
 use crate::id::{ContainerId, Namespace};
 use crate::postmortem;
+use crate::route::{self, Subject};
 use crate::shim::publisher::Publisher;
 use crate::spec::{self, Spec};
 use crate::stdio::{self, ChildIo, Stdio};
@@ -90,8 +92,11 @@ pub async fn create(
         bundle: request.bundle,
     };
     check_terminal(spec.terminal, request.io.terminal).context(doing)?;
-    let name = config.backend_for(&spec.annotations).context(doing)?;
-    let backend = backend::open(name, config, place.clone(), &spec).context(doing)?;
+    Cri::of(&spec.annotations).check_sandbox(&config.state_dir, &place.namespace).context(doing)?;
+    let subject = Subject::of(&place.namespace, &place.id, &spec.annotations);
+    let decision = route::decide(config, &subject).context(doing)?;
+    log::debug!(container = id.as_str(); "backend {}: {}", decision.backend, decision.reason);
+    let backend = backend::open(decision.backend, config, place.clone(), &spec).context(doing)?;
     let (inbox, commands) = mpsc::unbounded_channel();
     let container = Arc::new(Container {
         place,

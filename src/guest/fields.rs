@@ -250,12 +250,12 @@ fn shown(pointer: &str) -> String {
 }
 
 /// The field that a pointer is, or lies in.
-fn find(pointer: &str) -> Option<&'static Field> {
+pub(crate) fn find(pointer: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| fits(field.pointer, pointer))
 }
 
 /// Whether a pointer is one of those that a pattern means.
-fn fits(pattern: &str, pointer: &str) -> bool {
+pub(crate) fn fits(pattern: &str, pointer: &str) -> bool {
     let (mut wanted, mut found) = (pattern.split('/'), pointer.split('/'));
     loop {
         match (wanted.next(), found.next()) {

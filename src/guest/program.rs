@@ -55,7 +55,10 @@ pub fn private_copy(configured: Option<&Path>, state_dir: &Path) -> Result<PathB
 }
 
 /// Where the program is installed.
-fn find(configured: Option<&Path>) -> Result<PathBuf> {
+///
+/// # Errors
+/// `Unavailable`, with where it was looked for.
+pub fn find(configured: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = configured {
         return path.is_file().then(|| path.to_owned()).ok_or_else(|| {
             Error::unavailable(format!("init_path names {}, which is not there", path.display()))

@@ -62,6 +62,12 @@ pub fn compile(seccomp: &Value) -> Result<Option<init::Seccomp>> {
     compile_for(abi::NATIVE, seccomp)
 }
 
+/// Whether any kernel that is known here has a system call of that name.
+pub(crate) fn knows(name: &str) -> bool {
+    let all = [Abi::X86_64, Abi::X32, Abi::X86, Abi::Aarch64, Abi::Arm];
+    all.into_iter().any(|abi| !abi.calls(name).is_empty())
+}
+
 fn compile_for(machine: Machine, seccomp: &Value) -> Result<Option<init::Seccomp>> {
     let Some(profile) = Profile::parse(machine, seccomp)? else { return Ok(None) };
     let program = profile.program(machine);

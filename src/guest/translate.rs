@@ -2,7 +2,7 @@
 //! supervisor does. Pure functions; [`super::fields`] is the table of what goes where.
 
 mod config;
-mod cursor;
+pub(crate) mod cursor;
 mod devices;
 mod hooks;
 mod mounts;
@@ -14,7 +14,7 @@ mod tests;
 #[cfg(test)]
 mod wrong;
 
-pub(super) use cursor::{escape, is_unset};
+pub(crate) use cursor::{escape, is_unset};
 
 use super::resources::{self, Setting};
 use super::{fields, seccomp};
@@ -27,6 +27,8 @@ use cursor::At;
 pub(super) use devices::ALWAYS as ALWAYS_ALLOWED;
 use mounts::Mounts;
 use namespaces::Namespaces;
+pub(crate) use options::is_mount_option;
+pub(crate) use process::{CAPABILITIES, RLIMITS};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -151,6 +153,8 @@ pub struct Translation {
     pub namespaces: u64,
     /// The pid namespace is the host's or another container's.
     pub shares_pid: bool,
+    /// What the guest goes without, for the log.
+    pub notes: Vec<String>,
 }
 
 impl Translation {
@@ -197,9 +201,10 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     first.attributes.push(propagation);
     let mut mounts = Mounts::new(host, &mut config, &mut first);
     mounts.mappings = mapped.then_some(mappings);
-    mounts.foreign_network = !namespaces.has_new("network");
+    mounts.foreign =
+        ["network", "ipc", "pid"].into_iter().filter(|kind| !namespaces.has_new(kind)).collect();
     mounts.all(&top.at("mounts"), &binds)?;
-    let targets = mounts.targets;
+    let (targets, notes) = (mounts.targets, mounts.notes);
     devices::rules(&linux.at("resources"), host, &mut config)?;
     namespaces.sysctls(&linux.at("sysctl"), &mut config)?;
     stop_signal(&top.at("annotations").at(STOP_SIGNAL), &mut config)?;
@@ -225,6 +230,7 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
         targets,
         namespaces: namespaces.flags(),
         shares_pid: !namespaces.has_new("pid"),
+        notes,
     })
 }
 

@@ -54,7 +54,7 @@ pub(super) fn info(stdin: impl Read) -> Result<Vec<u8>> {
 /// The features of the default backend's runtime: its own account, checked to be of the type
 /// containerd expects. crun before 1.8.6 gives none: then only what every runtime has is said.
 fn features(config: &Config) -> Result<Vec<u8>> {
-    let name = config.backend_for(&std::collections::BTreeMap::new())?;
+    let name = config.default_container_type;
     let program = oci::find_program(name, &oci::settings(name, config)?.program)?;
     let said = run_bounded(&program)?;
     let is_account = serde_json::from_slice::<Features>(&said).is_ok();

@@ -2,6 +2,7 @@
 //! it would be by a process whose root it is, and none leads out (openat2(2), RESOLVE_IN_ROOT).
 
 use crate::error::{Context, Error, Result};
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -46,13 +47,18 @@ impl Root {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open_at(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    pub fn open_at<P: ?Sized + NixPath>(&self, path: &P, flags: OFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         loop {
             // A rename elsewhere in the tree may make the kernel give up a lookup with "..".
-            match openat2(&self.fd, if path.is_empty() { "/" } else { path }, how) {
+            let opened = if path.is_empty() {
+                openat2(&self.fd, "/", how)
+            } else {
+                openat2(&self.fd, path, how)
+            };
+            match opened {
                 Err(Errno::EAGAIN) => {}
                 other => return other,
             }
@@ -65,8 +71,15 @@ impl Root {
     /// # Errors
     /// `InvalidArgument` for links that go round.
     pub fn resolve(&self, path: &str) -> Result<String> {
+        self.follow(Path::new(path))?
+            .into_os_string()
+            .into_string()
+            .map_err(|path| Error::invalid(format!("{path:?} is not UTF-8")))
+    }
+
+    fn follow(&self, path: &Path) -> Result<PathBuf> {
         let mut done = PathBuf::new();
-        let mut todo: Vec<PathBuf> = words(Path::new(path));
+        let mut todo: Vec<PathBuf> = words(path);
         let mut links = 0;
         while let Some(word) = todo.pop() {
             if word.as_os_str() == ".." {
@@ -84,7 +97,8 @@ impl Root {
                     if links > MOST_LINKS {
                         let folder = self.folder.display();
                         return Err(Error::invalid(format!(
-                            "{path} in {folder} leads through more than {MOST_LINKS} links"
+                            "{} in {folder} leads through more than {MOST_LINKS} links",
+                            path.display()
                         )));
                     }
                     let target = PathBuf::from(target);
@@ -96,30 +110,29 @@ impl Root {
                 None => done = next,
             }
         }
-        done.into_os_string()
-            .into_string()
-            .map_err(|path| Error::invalid(format!("{path:?} is not UTF-8")))
+        Ok(done)
     }
 
     fn open_parent(&self, folder: &Path) -> nix::Result<OwnedFd> {
-        let path = folder.to_str().ok_or(Errno::EILSEQ)?;
-        self.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+        self.open_at(folder, OFlag::O_PATH | OFlag::O_DIRECTORY)
     }
 
     /// Makes what is missing at `path`, with its folders, mode 0755. What is there stays.
     ///
     /// # Errors
     /// Names the path.
-    pub fn make(&self, path: &str, missing: Missing) -> Result<()> {
-        self.make_all(path, missing).context(|| format!("make {path} in {}", self.folder.display()))
+    pub fn make(&self, path: impl AsRef<Path>, missing: Missing) -> Result<()> {
+        let path = path.as_ref();
+        self.make_all(path, missing)
+            .context(|| format!("make {} in {}", path.display(), self.folder.display()))
     }
 
-    fn make_all(&self, path: &str, missing: Missing) -> nix::Result<()> {
+    fn make_all(&self, path: &Path, missing: Missing) -> nix::Result<()> {
         if self.open_at(path, OFlag::O_PATH).is_ok() {
             return Ok(());
         }
-        let resolved = self.resolve(path).map_err(|_| Errno::ELOOP)?;
-        let mut words = words(Path::new(&resolved));
+        let resolved = self.follow(path).map_err(|_| Errno::ELOOP)?;
+        let mut words = words(&resolved);
         let mut done = PathBuf::new();
         while let Some(word) = words.pop() {
             let parent = self.open_parent(&done)?;

@@ -195,13 +195,9 @@ impl Seen {
             return;
         }
         match mark {
-            Mark::Ours(identity) if *identity == entry.identity => {
-                if entry.stage == Stage::Destroying {
-                    actions.push(Action::Finish(entry.clone()));
-                } else if !self.lives(entry) {
-                    actions.push(Action::Stale(entry.clone()));
-                }
-            }
+            // What was begun under an id that is reserved, and says nothing yet, goes the same way.
+            Mark::Unfinished => self.about_own(entry, actions),
+            Mark::Ours(identity) if *identity == entry.identity => self.about_own(entry, actions),
             Mark::Ours(identity) => {
                 let why = "the guest is another container's, and its maker ended";
                 actions.push(Action::Free(entry.clone(), why));
@@ -210,15 +206,19 @@ impl Seen {
             Mark::Foreign => {
                 actions.push(Action::Free(entry.clone(), "the guest is not nexcage's"));
             }
-            Mark::Unfinished => actions.push(report(format!(
-                "the guest was never finished, and does not say whose it is; reserved for {}: if \
-                 nobody is making it, `pct unlock {vmid}` and `pct destroy {vmid}`",
-                entry.identity
-            ))),
             Mark::Unclear(why) => actions.push(report(format!(
                 "the guest is not surely that of {}, and is left alone: {why}",
                 entry.identity
             ))),
+        }
+    }
+
+    /// The guest of an entry whose maker is gone.
+    fn about_own(&self, entry: &Entry, actions: &mut Vec<Action>) {
+        if entry.stage == Stage::Destroying {
+            actions.push(Action::Finish(entry.clone()));
+        } else if !self.lives(entry) {
+            actions.push(Action::Stale(entry.clone()));
         }
     }
 
@@ -274,7 +274,7 @@ pub trait Destroyer {
     ///
     /// # Errors
     /// Names what would not go.
-    fn sweep(&self, entry: &Entry) -> Result<()>;
+    fn sweep(&self, entry: &Entry) -> impl Future<Output = Result<()>>;
 }
 
 /// What became of an action.
@@ -301,6 +301,7 @@ pub async fn apply(
             _ if options.dry_run => Ok(false),
             Action::Free(entry, _) => destroyer
                 .sweep(entry)
+                .await
                 .and_then(|()| ledger.release(entry.vmid, &entry.identity.generation)),
             Action::Rebuild(entry) => ledger.insert(entry),
             Action::Stale(_) if !options.destroy => Ok(false),

@@ -209,7 +209,7 @@ impl Destroyer for NoGuests {
         panic!("there is no guest {}", entry.vmid)
     }
 
-    fn sweep(&self, _: &Entry) -> Result<()> {
+    async fn sweep(&self, _: &Entry) -> Result<()> {
         Ok(())
     }
 }
@@ -431,6 +431,8 @@ proptest! {
             let ours = |entry: &Entry| {
                 guest == Some(&Guest::Here(Mark::Ours(entry.identity.clone())))
             };
+            // Of a reserved id, it is whose the id is.
+            let begun = guest == Some(&Guest::Here(Mark::Unfinished));
             let held = |entry: &Entry| {
                 let name = (entry.identity.namespace.clone(), entry.identity.id.clone());
                 seen.held.get(&name) == Some(&entry.identity.generation)
@@ -440,15 +442,18 @@ proptest! {
                 Action::Free(entry, _) => {
                     prop_assert!(seen.entries.contains(entry));
                     prop_assert!(!ours(entry) && !matches!(guest, Some(Guest::Elsewhere(_))));
-                    let unsure = Guest::Here(Mark::Unfinished);
-                    prop_assert!(guest != Some(&unsure));
+                    prop_assert!(!begun);
                 }
                 Action::Rebuild(entry) => prop_assert!(ours(entry)),
                 Action::Finish(entry) => {
-                    prop_assert!(ours(entry) && entry.stage == Stage::Destroying);
+                    prop_assert!(ours(entry) || begun);
+                    prop_assert!(entry.stage == Stage::Destroying);
                     prop_assert!(seen.entries.contains(entry));
                 }
-                Action::Stale(entry) => prop_assert!(ours(entry) && !held(entry)),
+                Action::Stale(entry) => {
+                    prop_assert!(ours(entry) || begun && seen.entries.contains(entry));
+                    prop_assert!(!held(entry));
+                }
                 Action::Report(..) => {}
             }
         }
@@ -500,7 +505,10 @@ fn what_is_found_decides_what_is_done() {
         (&entry, other(), false, None, vec!["free", "rebuild", "stale"]),
         (&entry, here(Mark::Foreign), false, None, vec!["free"]),
         (&reserved, here(Mark::Unfinished), true, None, vec![]),
-        (&reserved, here(Mark::Unfinished), false, None, vec!["report"]),
+        (&reserved, here(Mark::Unfinished), false, None, vec!["stale"]),
+        (&reserved, here(Mark::Unfinished), false, Some("a"), vec![]),
+        (&deleted, here(Mark::Unfinished), false, Some("a"), vec!["finish"]),
+        (&None, here(Mark::Unfinished), false, None, vec![]),
         (&entry, here(Mark::Unclear("x".into())), false, None, vec!["report"]),
         (&entry, Some(Guest::Elsewhere("on b".into())), false, None, vec!["report"]),
         (&None, ours(), false, Some("a"), vec!["rebuild"]),
@@ -544,7 +552,7 @@ fn a_stale_guest_is_destroyed_only_when_asked_and_its_id_freed_only_after_that()
             if self.0.get() { Err(Error::precondition("CT is locked (backup)")) } else { Ok(()) }
         }
 
-        fn sweep(&self, entry: &Entry) -> Result<()> {
+        async fn sweep(&self, entry: &Entry) -> Result<()> {
             panic!("{} is not free", entry.vmid)
         }
     }

@@ -11,6 +11,9 @@ use std::time::Instant;
 const PHASES: [&str; 7] =
     ["start", "connect", "create", "start task", "wait", "delete", "shutdown"];
 
+const LIFE: &str = "A container's whole life, from start to Shutdown: ms";
+const EXEC: &str = "One exec, from Exec to Delete: ms";
+
 /// Runs that warm the page cache and are thrown away.
 const WARM_UP: usize = 2;
 
@@ -98,11 +101,13 @@ pub async fn lives(contenders: &[Contender], rounds: usize, targets: &mut Target
     };
     for (contender, times) in contenders.iter().zip(&times) {
         let over = add(&contender.name, times);
+        targets.chart.bar(LIFE, &contender.name, median(&times.totals));
         if contender.is_nexcage() {
             targets.at_most("total over bare crun", over, 4.0, "ms");
         }
     }
     add("bare crun", &bare);
+    targets.chart.bar(LIFE, "crun by hand", median(&bare.totals));
     table.print();
 
     let title = "the delete action: ms, median (p90)";
@@ -223,6 +228,7 @@ pub async fn execs(contenders: &[Contender], rounds: usize, targets: &mut Target
         let undisturbed = quantile(&times[4], 0.1) - quantile(&floor, 0.1);
         row.extend([format!("{over:+.1}"), format!("{undisturbed:+.1}")]);
         table.row(row);
+        targets.chart.bar(EXEC, &contender.name, median(&times[4]));
         if contender.is_nexcage() {
             targets.at_most("exec of true over bare crun exec", over, 1.5, "ms");
         }
@@ -230,6 +236,7 @@ pub async fn execs(contenders: &[Contender], rounds: usize, targets: &mut Target
     let mut row = vec!["bare crun exec".to_owned()];
     row.extend(STEPS.map(|_| String::new()));
     row.push(cell(&floor));
+    targets.chart.bar(EXEC, "crun by hand", median(&floor));
     table.row(row);
     table.print();
     for life in lives {

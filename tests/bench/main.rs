@@ -12,6 +12,7 @@
     reason = "a program for developers, whose output is its purpose and whose failure is loud"
 )]
 
+mod chart;
 mod contender;
 mod crowd;
 mod guest;
@@ -26,6 +27,7 @@ mod support;
 
 use contender::Contender;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use support::bed;
 use table::Targets;
@@ -40,6 +42,7 @@ struct Options {
     idle: usize,
     go_idle: usize,
     only: Vec<String>,
+    svg: Option<PathBuf>,
 }
 
 impl Options {
@@ -56,6 +59,8 @@ usage: cargo bench --bench shims [-- OPTIONS]
   --go-idle N    idle supervisors of each other shim (0)
   --only PART    lives, exec, guest, output, crowd, idle; may be given again
 
+  --svg FILE     draws the lives, the execs and the idle supervisors
+
   NEXCAGE_BED          folder of tests/bed/fetch
   NEXCAGE_SHIM         another build of nexcage's shim
   NEXCAGE_BENCH_SHIMS  more shims, separated by colons
@@ -71,6 +76,7 @@ usage: cargo bench --bench shims [-- OPTIONS]
             idle: 200,
             go_idle: 0,
             only: Vec::new(),
+            svg: None,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -88,6 +94,7 @@ usage: cargo bench --bench shims [-- OPTIONS]
                 "--crowd" => number(&mut options.crowd),
                 "--idle" => number(&mut options.idle),
                 "--go-idle" => number(&mut options.go_idle),
+                "--svg" => options.svg = words.next().map(PathBuf::from),
                 "--only" => options.only.extend(words.next()),
                 _ => {
                     print!("{}", Self::HELP);
@@ -115,7 +122,7 @@ fn main() {
     // A container's process becomes this program's child when crun, run by hand, has ended.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let contenders = Contender::all();
-    machine(&contenders);
+    let machine = machine(&contenders);
     let mut targets = Targets::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -141,20 +148,26 @@ fn main() {
         }
     });
     targets.print();
+    if let Some(file) = options.svg {
+        targets.chart.draw(&file, &machine);
+    }
 }
 
-/// What the figures are figures of.
-fn machine(contenders: &[Contender]) {
+/// What the figures are figures of, in full on standard output, and in one line.
+fn machine(contenders: &[Contender]) -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("Linux {}, {cores} cores, load {}", release.trim(), load.trim());
     let crun = Command::new(bed::crun()).arg("--version").output().unwrap().stdout;
-    println!("{}", String::from_utf8_lossy(&crun).lines().next().unwrap_or_default());
+    let crun = String::from_utf8_lossy(&crun).lines().next().unwrap_or_default().to_owned();
+    println!("{crun}");
     for contender in contenders {
         println!("{}: {}", contender.name, contender.version());
     }
     if cfg!(debug_assertions) && std::env::var_os("NEXCAGE_SHIM").is_none() {
         println!("NOTE: this is a debug build of nexcage: its figures mean nothing");
     }
+    let kernel = release.split('-').next().unwrap_or_default();
+    format!("Medians, less is better. {cores} cores, Linux {kernel}, {crun}.")
 }

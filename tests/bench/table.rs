@@ -1,5 +1,6 @@
 //! Aligned tables, medians, and the targets.
 
+use crate::chart::Chart;
 use std::time::Duration;
 
 /// A table that is printed when all of it is known.
@@ -70,7 +71,11 @@ pub fn one(value: f64) -> String {
 
 /// What nexcage promises of itself, with what was measured.
 #[derive(Default)]
-pub struct Targets(Vec<(String, f64, bool, f64, &'static str)>);
+pub struct Targets {
+    all: Vec<(String, f64, bool, f64, &'static str)>,
+    /// The figures that are worth a picture.
+    pub chart: Chart,
+}
 
 impl Targets {
     /// A figure that must not be above `limit`.
@@ -81,7 +86,7 @@ impl Targets {
         limit: f64,
         unit: &'static str,
     ) {
-        self.0.push((what.into(), measured, true, limit, unit));
+        self.all.push((what.into(), measured, true, limit, unit));
     }
 
     /// A figure that must not be below `limit`.
@@ -92,13 +97,13 @@ impl Targets {
         limit: f64,
         unit: &'static str,
     ) {
-        self.0.push((what.into(), measured, false, limit, unit));
+        self.all.push((what.into(), measured, false, limit, unit));
     }
 
     /// Prints them.
     pub fn print(&self) {
         let mut table = Table::new("nexcage's targets", &["what", "measured", "target", ""]);
-        for (what, measured, most, limit, unit) in &self.0 {
+        for (what, measured, most, limit, unit) in &self.all {
             let reached = if *most { measured <= limit } else { measured >= limit };
             let sign = if *most { "≤" } else { "≥" };
             table.row(vec![

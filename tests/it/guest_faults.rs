@@ -1,6 +1,7 @@
 //! What must not go wrong with a guest of LXC, and has: each test is one fault.
 
 use crate::bed::eventually;
+use crate::node;
 use crate::support::Scene;
 use crate::support::bundle::Bundle;
 use serde_json::{Value, json};
@@ -75,7 +76,13 @@ async fn a_cgroup_with_somebody_in_it_is_refused_and_nobody_is_killed() {
 
 #[tokio::test]
 async fn hooks_run_at_their_moments_with_the_state() {
-    let scene = Scene::new();
+    for backend in ["lxc", "pct"] {
+        hooks_of(backend).await;
+    }
+}
+
+async fn hooks_of(backend: &str) {
+    let scene = node::scene(backend);
     let said = scene.folder().join("said");
     let hook = |kind: &str| {
         let said = said.display();
@@ -84,6 +91,7 @@ async fn hooks_run_at_their_moments_with_the_state() {
     };
     let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
     let bundle = bundle(&scene, "exit 3", |spec| {
+        spec["annotations"]["io.nexcage.backend"] = backend.into();
         for kind in kinds {
             spec["hooks"][kind] = hook(kind);
         }

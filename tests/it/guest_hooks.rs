@@ -1,6 +1,7 @@
-//! Hooks of all six kinds on LXC, as on crun: when each runs, where, with what on its standard
+//! Hooks of all six kinds on LXC and on Proxmox VE, as on crun: when each runs, where, with what on its standard
 //! input, and what becomes of a container one of whose hooks fails.
 
+use crate::node;
 use crate::support::{Bundle, Scene, proc};
 use containerd_shim_protos::api::CreateTaskRequest;
 use serde_json::{Value, json};
@@ -56,8 +57,8 @@ fn read(scene: &Scene, name: &str) -> String {
 }
 
 /// Nothing of the container is there any more.
-#[track_caller]
-fn assert_nothing_is_left(scene: &Scene, when: &str) {
+async fn assert_nothing_is_left(scene: &Scene, when: &str) {
+    node::no_guests(scene).await;
     assert!(scene.mounts().is_empty(), "{when}: {:?}", scene.mounts());
     assert!(scene.cgroups().is_empty(), "{when}: {:?}", scene.cgroups());
     for place in ["/run/nexcage", "/run/lxc/run/nexcage", "/run/lxc/lock/run/nexcage"] {
@@ -69,7 +70,7 @@ fn assert_nothing_is_left(scene: &Scene, when: &str) {
 /// What the hooks of one whole life noted: each kind's state and the rest, without what differs
 /// from container to container.
 async fn life(backend: &str) -> Vec<String> {
-    let scene = Scene::new();
+    let scene = node::scene(backend);
     let hooks: Vec<_> = KINDS.map(|kind| (kind, vec![hook(&scene, kind, NOTE)])).into();
     let process = "echo > /var/begun; while [ ! -e /var/end ]; do sleep 0.02; done";
     let bundle = bundle(&scene, backend, process, &hooks);
@@ -90,7 +91,7 @@ async fn life(backend: &str) -> Vec<String> {
     assert_eq!(read(&scene, "order"), started, "{backend}: before the delete");
     task.delete("c", "").await.unwrap();
     assert_eq!(read(&scene, "order"), format!("{started}poststop\n"), "{backend}");
-    assert_nothing_is_left(&scene, backend);
+    assert_nothing_is_left(&scene, backend).await;
     let namespaces: Vec<_> = namespaces.iter().flatten().collect();
     let bundle = bundle.path.to_string_lossy().into_owned();
     KINDS
@@ -98,7 +99,7 @@ async fn life(backend: &str) -> Vec<String> {
             let state = read(&scene, &format!("{kind}.state"));
             let state: Value = serde_json::from_str(&state).unwrap();
             // crun 1.8 does not tell all of it in the container.
-            if backend == "lxc" {
+            if backend != "crun" {
                 assert_eq!(state["id"], "c", "{kind}");
                 assert_eq!(state["bundle"], *bundle, "{kind}");
                 assert_eq!(state["annotations"]["of"], "the test", "{kind}");
@@ -137,12 +138,13 @@ async fn each_runs_at_its_moment_and_place_with_the_state_on_standard_input() {
         "poststop: stopped in the host's",
     ];
     assert_eq!(life("lxc").await, expected);
+    assert_eq!(life("pct").await, expected);
 }
 
 /// What a container one of whose hooks does `script` comes to: which call fails and with what
 /// words, the hooks that ran, and whether the process began.
 async fn failing(backend: &str, kind: &str, script: &str, timeout: u32) -> (String, String) {
-    let scene = Scene::new();
+    let scene = node::scene(backend);
     let mut hooks: BTreeMap<_, _> = KINDS.map(|kind| (kind, vec![hook(&scene, kind, NOTE)])).into();
     let mut first = hook(&scene, kind, &format!("echo {kind}-fails >> $OUT/order; {script}"));
     if timeout != 0 {
@@ -155,7 +157,7 @@ async fn failing(backend: &str, kind: &str, script: &str, timeout: u32) -> (Stri
     let created = task.create(&bundle.create()).await;
     let (call, error) = match created {
         Err(error) => {
-            assert_nothing_is_left(&scene, &format!("{backend} {kind}"));
+            assert_nothing_is_left(&scene, &format!("{backend} {kind}")).await;
             ("create", format!("{error:?}"))
         }
         Ok(pid) => {
@@ -171,7 +173,7 @@ async fn failing(backend: &str, kind: &str, script: &str, timeout: u32) -> (Stri
             task.wait("c", "").await.unwrap();
             task.delete("c", "").await.unwrap();
             assert!(!proc::is_alive(pid), "{backend} {kind}");
-            assert_nothing_is_left(&scene, &format!("{backend} {kind}"));
+            assert_nothing_is_left(&scene, &format!("{backend} {kind}")).await;
             (call, error)
         }
     };
@@ -185,7 +187,12 @@ async fn failing(backend: &str, kind: &str, script: &str, timeout: u32) -> (Stri
 async fn one_that_fails_undoes_the_container_and_says_why() {
     let mut before = String::new();
     for kind in KINDS {
-        let (lxc, error) = failing("lxc", kind, "echo no such bridge >&2; exit 3", 0).await;
+        let script = "echo no such bridge >&2; exit 3";
+        let [lxc, pct] =
+            [failing("lxc", kind, script, 0).await, failing("pct", kind, script, 0).await];
+        assert_eq!(lxc.0, pct.0);
+        let errors = [lxc.1, pct.1];
+        let lxc = lxc.0;
         let (call, after) = match kind {
             "startContainer" | "poststart" => ("start", " poststop"),
             "poststop" => ("neither", " poststop, begun"),
@@ -193,7 +200,10 @@ async fn one_that_fails_undoes_the_container_and_says_why() {
         };
         assert_eq!(lxc, format!("{call}: {before}{kind}-fails{after}"));
         if call != "neither" {
-            for word in [kind, "/bin/sh", "status 3", "no such bridge"] {
+            for (word, error) in [kind, "/bin/sh", "status 3", "no such bridge"]
+                .iter()
+                .flat_map(|word| errors.iter().map(move |error| (word, error)))
+            {
                 assert!(error.contains(word), "{kind}: no {word:?} in {error}");
             }
         }
@@ -207,9 +217,10 @@ async fn one_that_fails_undoes_the_container_and_says_why() {
 
 #[tokio::test]
 async fn one_that_hangs_is_killed_at_its_timeout() {
-    for kind in KINDS {
+    for (kind, backend) in KINDS.map(|kind| [(kind, "lxc"), (kind, "pct")]).as_flattened() {
+        let (kind, backend) = (*kind, *backend);
         let began = Instant::now();
-        let (lxc, error) = failing("lxc", kind, "sleep 1000", 1).await;
+        let (lxc, error) = failing(backend, kind, "sleep 1000", 1).await;
         let took = began.elapsed();
         assert!((1..5).contains(&took.as_secs()), "{kind} took {took:?}");
         if kind != "poststop" {
@@ -222,10 +233,15 @@ async fn one_that_hangs_is_killed_at_its_timeout() {
 /// One that was told no limit ends with the Create that it holds up.
 #[tokio::test]
 async fn a_kill_ends_a_create_whose_hook_hangs() {
-    for kind in ["prestart", "createContainer"] {
-        let scene = Scene::new();
+    for (kind, backend) in [
+        ("prestart", "lxc"),
+        ("createContainer", "lxc"),
+        ("prestart", "pct"),
+        ("createContainer", "pct"),
+    ] {
+        let scene = node::scene(backend);
         let slow = hook(&scene, kind, "echo > $OUT/hangs; exec sleep 1000");
-        let bundle = bundle(&scene, "lxc", "true", &[(kind, vec![slow])]);
+        let bundle = bundle(&scene, backend, "true", &[(kind, vec![slow])]);
         let task = scene.supervisor(&bundle).await;
         let (other, request) = (task.clone(), bundle.create());
         let creating =
@@ -239,6 +255,6 @@ async fn a_kill_ends_a_create_whose_hook_hangs() {
         let ended = tokio::time::timeout(Duration::from_secs(5), creating).await;
         let error = ended.expect("it hangs on").unwrap().unwrap_err();
         assert!(format!("{error:?}").contains("killed"), "{kind}: {error:?}");
-        assert_nothing_is_left(&scene, kind);
+        assert_nothing_is_left(&scene, kind).await;
     }
 }

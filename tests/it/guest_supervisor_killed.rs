@@ -1,5 +1,6 @@
 //! A supervisor of an LXC guest that is killed, at any moment: `delete` leaves nothing of LXC's.
 
+use crate::node;
 use crate::support::scene::kill;
 use crate::support::{Bundle, Scene, Task, proc};
 use serde_json::{Value, json};
@@ -144,8 +145,8 @@ async fn at_any_moment_of_a_create() {
 /// As `crun delete --force` does it.
 #[tokio::test]
 async fn hooks_of_kind_poststop_run_once_for_a_container_that_was_created() {
-    for backend in ["crun", "lxc"] {
-        let scene = Scene::new();
+    for backend in ["crun", "lxc", "pct"] {
+        let scene = node::scene(backend);
         let said = scene.folder().join("poststop");
         let script = format!("cat >> {}", said.display());
         let bundle = bundle(&scene, |spec| {
@@ -160,6 +161,7 @@ async fn hooks_of_kind_poststop_run_once_for_a_container_that_was_created() {
         kill_supervisor(&task).await;
         for _ in 0..2 {
             scene.start(&bundle).action("delete").run().deleted();
+            node::no_guests(&scene).await;
             let state = fs::read_to_string(&said).unwrap_or_default();
             let state: Value = serde_json::from_str(&state).unwrap_or_default();
             assert_eq!(state["status"], "stopped", "{backend}: {state}");

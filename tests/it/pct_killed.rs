@@ -76,3 +76,56 @@ fn nothing_is_left_of_a_guest_whose_configuration_was_written() {
     }
     bed.leave_nothing();
 }
+
+/// What pct leaves of itself then is a guest that says nothing but that it is locked.
+#[test]
+fn nothing_is_left_of_a_guest_whose_pct_was_killed() {
+    let bed = Bed::new(PCT);
+    for with_supervisor in [false, true] {
+        bed.suffer("latency-create-locked", "60000");
+        let mut run = Some(bed.run(&[], "c", &["sleep", "1000"]));
+        let vmid = eventually("it is being made", || bed.vmids().first().copied());
+        let guest = format!("/etc/pve/lxc/{vmid}.conf");
+        bed.until_file_says(&guest, "lock: create");
+        let supervisor = bed.supervisor("c");
+        if with_supervisor {
+            bed.signal(supervisor, "KILL");
+            drop(run.take().map(crate::bed::Started::finish));
+            // Whoever makes the guest goes on, and is waited for.
+            let waits = bed.start("nexcage", &["vmid", "reconcile", "--destroy"]).finish().good();
+            assert!(!waits.stdout.contains("locked"), "{waits:?}");
+            assert_eq!(bed.read(&guest), "lock: create\n");
+        }
+        for process in bed.processes() {
+            let (pid, line) = process.trim_start_matches("process ").split_once(": ").unwrap();
+            if line.contains(&format!("create {vmid}")) {
+                nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid.parse().unwrap()),
+                    nix::sys::signal::Signal::SIGKILL,
+                )
+                .unwrap();
+            }
+        }
+        bed.recover("latency-create-locked");
+        match run {
+            Some(run) => drop(run.finish().refused(&["pct create"])),
+            None => eventually("it is destroyed", || {
+                bed.start("nexcage", &["vmid", "reconcile", "--destroy"]).finish();
+                bed.vmids().is_empty().then_some(())
+            }),
+        }
+        eventually("the record can be removed", || {
+            bed.ctr(&["task", "rm", "--force", "c"]);
+            (bed.ctr(&["containers", "rm", "c"]).code == 0).then_some(())
+        });
+        eventually("the guest is gone", || bed.vmids().is_empty().then_some(()));
+        assert_eq!(bed.read(&guest), "");
+        // Its name is free, too.
+        eventually("the name is free", || {
+            let again = bed.run(&["--rm"], "c", &["sh", "-c", "exit 4"]).finish();
+            bed.ctr(&["containers", "rm", "c"]);
+            (again.code == 4).then_some(())
+        });
+    }
+    bed.leave_nothing();
+}

@@ -85,3 +85,33 @@ fn a_guest_gets_the_network_of_proxmoxs_that_an_annotation_asks_for() {
     eventually("the guest is gone", || bed.vmids().is_empty().then_some(()));
     bed.leave_nothing();
 }
+
+#[test]
+fn an_older_proxmox_is_driven_as_far_as_it_goes_and_named_where_it_does_not() {
+    const MODULE: &str = "/usr/share/perl5/PVE/pvecfg.pm";
+    let bed = Bed::new(PCT);
+    let annotation = "io.nexcage.pct.net0=name=eth0,bridge=vmbr7,host-managed=1";
+    let managed = ["--annotation", annotation];
+    for (version, plain, network) in [
+        ("7.4-3", Some("Proxmox VE 7.4.3"), "nexcage needs 8"),
+        ("8.4.1", None, "Proxmox VE 8.4.1"),
+        ("9.0.3", None, "upgrade to 9.1.0"),
+        ("9.2.11", None, "vmbr7"),
+    ] {
+        bed.suffer("version", version);
+        bed.until_file_says(MODULE, version);
+        let run = bed.run(&["--rm"], "c", &["sh", "-c", "exit 5"]).finish();
+        match plain {
+            None => assert_eq!(run.code, 5, "{run:?}"),
+            Some(words) => drop(run.refused(&[words, "nexcage needs 8"])),
+        }
+        bed.ctr(&["containers", "rm", "c"]);
+        bed.run(&managed, "c", &["true"]).finish().refused(&[network]);
+        bed.ctr(&["containers", "rm", "c"]).good();
+        assert!(bed.vmids().is_empty(), "{version}: left in the ledger");
+    }
+    // Nothing says which one it is: it is tried.
+    bed.remove(MODULE);
+    assert_eq!(bed.run(&["--rm"], "c", &["sh", "-c", "exit 5"]).finish().code, 5);
+    bed.leave_nothing();
+}

@@ -116,3 +116,40 @@ fn a_destroy_that_nobody_finished_is_finished_by_the_next_nexcage() {
     }
     bed.leave_nothing();
 }
+
+/// containerd gives `delete` 5 s, and a destroy may take longer.
+#[test]
+fn a_delete_after_a_killed_supervisor_does_not_wait_for_the_destroy() {
+    let mut bed = Bed::new(PCT);
+    for slow in ["latency-destroy", "latency-destroy-locked"] {
+        bed.run_detached(&[], "c", &["sleep", "1000"]);
+        let (first, supervisor, pid) = (bed.vmid("c"), bed.supervisor("c"), bed.pid("c"));
+        bed.suffer(slow, SLOW);
+        // It would have deleted the container by itself.
+        bed.stop_containerd("KILL");
+        bed.signal(supervisor, "KILL");
+        let bundle = bed.bundle("c");
+        let script = format!(
+            "cd {bundle} && exec containerd-shim-nexcage-v1 -namespace {} -address /run/b/c.sock \
+             -id c -bundle {bundle} delete",
+            bed.namespace
+        );
+        at_once("delete", || bed.start("sh", &["-c", &script]).finish().good());
+        assert!(!bed.is_alive(pid), "{slow}: it lives");
+        assert_eq!(bed.vmids(), [first], "{slow}: the destroy was not slow");
+        assert!(bed.read(&format!("/var/lib/nexcage/vmids/{first}")).contains("destroying"));
+        bed.recover(slow);
+        bed.start_containerd();
+        eventually("containerd knows", || bed.tasks().is_empty().then_some(()));
+        bed.ctr(&["containers", "rm", "c"]).good();
+        // Whoever comes next finishes it.
+        eventually("the guest is gone", || {
+            assert_eq!(bed.run(&["--rm"], "d", &["sh", "-c", "exit 4"]).finish().code, 4);
+            bed.vmids().is_empty().then_some(())
+        });
+        assert_eq!(bed.read(&format!("/etc/pve/lxc/{first}.conf")), "");
+    }
+    // The socket of a supervisor that was killed goes with the next of that name.
+    assert_eq!(bed.run(&["--rm"], "c", &["sh", "-c", "exit 4"]).finish().code, 4);
+    bed.leave_nothing();
+}

@@ -1,6 +1,7 @@
 //! The command line: options, their types, and the texts of what is wrong with them.
 
 use crate::report::{Failure, Outcome};
+use crate::tool::is_at_least;
 use std::collections::BTreeMap;
 
 /// What an option takes.
@@ -15,6 +16,7 @@ enum Kind {
     Entrypoint,
     Variable,
     Volume,
+    Network,
 }
 
 /// The settings of a guest that are no list.
@@ -26,8 +28,8 @@ fn setting(name: &str) -> Option<Kind> {
         "cores" => Kind::Whole(1, 8192),
         "cpulimit" => Kind::Number,
         "cpuunits" => Kind::Whole(0, 500_000),
-        "entrypoint" => Kind::Entrypoint,
-        "env" => Kind::Variable,
+        "entrypoint" if is_at_least(9, 1) => Kind::Entrypoint,
+        "env" if is_at_least(9, 1) => Kind::Variable,
         "hostname" => Kind::Name,
         "lock" => Kind::Word(&[
             "backup",
@@ -72,7 +74,8 @@ fn numbered(name: &str) -> Option<Kind> {
     }
     match stem {
         "mp" => Some(Kind::Volume),
-        "net" | "dev" | "unused" => Some(Kind::Text),
+        "net" => Some(Kind::Network),
+        "dev" | "unused" => Some(Kind::Text),
         _ => None,
     }
 }
@@ -227,7 +230,11 @@ fn number(command: &str, text: &str) -> Outcome<u32> {
 fn checked(kind: &Kind, value: &str) -> Result<String, String> {
     let kept = Ok(value.to_owned());
     match kind {
-        Kind::Text => kept,
+        Kind::Network if value.contains(",host-managed=") && !is_at_least(9, 1) => Err("invalid \
+            format - format error\nnet0.host-managed: property is not defined in schema and the \
+            schema does not allow additional properties"
+            .to_owned()),
+        Kind::Text | Kind::Network => kept,
         Kind::Flag => match value {
             "1" | "yes" | "on" | "true" => Ok("1".to_owned()),
             "0" | "no" | "off" | "false" => Ok("0".to_owned()),

@@ -5,7 +5,7 @@ use crate::conf::{self, Guest};
 use crate::fault;
 use crate::life;
 use crate::lxc;
-use crate::report::{Failure, Outcome, early, fail, reason, said, say};
+use crate::report::{Failure, Outcome, early, fail, reason, said_with_input, say};
 use crate::storage::{LOCAL, SHIFT, Volume, make_mount_point};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -170,10 +170,12 @@ fn extract(guest: &Guest, template: &str, root: &Path) -> Outcome {
     } else {
         Command::new("tar")
     };
-    command.args([
+    // pct opens the archive itself: who unpacks it need not be allowed to.
+    let archive = fs::File::open(template).or_else(|error| fail(reason(&error)))?;
+    command.stdin(archive).args([
         "--extract",
         "--file",
-        template,
+        "-",
         "--totals",
         "--numeric-owner",
         "--same-permissions",
@@ -183,7 +185,7 @@ fn extract(guest: &Guest, template: &str, root: &Path) -> Outcome {
         "./dev/*",
         "--directory",
     ]);
-    match said(command.arg(root)) {
+    match said_with_input(command.arg(root)) {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => fail(format!(
             "command 'tar xpf {template}' failed: exit code {}",

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `no-quorum` | the cluster can be read only: EACCES, as from the real one, not EROFS |
 //! | `pmxcfs-down` | every command fails, and every call on /etc/pve with ENOTCONN |
+//! | `pmxcfs-hangs` | no call on /etc/pve comes back, and so no command that needs it |
 //! | `full` | the cluster file system takes nothing more: ENOSPC |
 //! | `no-monitord` | LXC's monitor daemon is killed; it is started again when this goes |
 //! | `fail-<command>` | that command does nothing and fails with the text in the file |
@@ -26,7 +27,7 @@
 //! | `latency-create-locked`, `latency-destroy-locked` | a guest stays half made, half removed |
 //! | `monitor-timeout` | how long a start waits for STARTING, instead of 10000 ms |
 //! | `lock-timeout` | how long a command waits for a guest's lock, instead of 10000 ms |
-//! | `version` | what pveversion says instead of 9.2.11 |
+//! | `version` | this is that one, not 9.2.11; 9.0 lacks `entrypoint`, `env`, `host-managed` |
 //!
 //! A lock, protection, another node's guest, a foreign VM are no faults: write them into /etc/pve
 //! (`nodes/other/lxc/172.conf`, `nodes/pve/qemu-server/171.conf`).

@@ -56,7 +56,12 @@ pub fn warn(line: &str) {
 /// Runs a program of a task, and says what it said. The program itself would die of a pipe whose
 /// reader has gone.
 pub fn said(command: &mut Command) -> std::io::Result<ExitStatus> {
-    let output = command.stdin(Stdio::null()).output()?;
+    said_with_input(command.stdin(Stdio::null()))
+}
+
+/// The same for a program that has been given its input.
+pub fn said_with_input(command: &mut Command) -> std::io::Result<ExitStatus> {
+    let output = command.output()?;
     for text in [&output.stdout, &output.stderr] {
         String::from_utf8_lossy(text).lines().for_each(say);
     }

@@ -38,11 +38,7 @@ pub fn run(programs: &str) -> Outcome {
 }
 
 fn make(programs: &str) -> std::io::Result<()> {
-    let changed = fault::file("etc/changed");
-    let work = fault::file("etc/work");
     for folder in [
-        changed.as_path(),
-        work.as_path(),
         Path::new("/run/pve"),
         Path::new(&format!("{LOCAL}/template/cache")),
         Path::new(&format!("{LOCAL}/images")),
@@ -51,9 +47,16 @@ fn make(programs: &str) -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     // The whole of /etc, so that not even the mount point stays on the machine.
-    let layers = format!("lowerdir=/etc,upperdir={},workdir={}", changed.display(), work.display());
-    mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
+    for (number, folder) in ["/etc", "/usr/share/perl5"].into_iter().enumerate() {
+        let [upper, work] = ["changed", "work"].map(|of| fault::file(&format!("{number}/{of}")));
+        fs::create_dir_all(&upper)?;
+        fs::create_dir_all(&work)?;
+        let layers =
+            format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
+        mount(Some("overlay"), folder, Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
+    }
     fs::create_dir_all(cluster::ROOT)?;
+    crate::tool::write_module()?;
     for file in ["/etc/subuid", "/etc/subgid"] {
         let mut file = OpenOptions::new().append(true).create(true).open(file)?;
         writeln!(file, "root:{SHIFT}:65536")?;
@@ -106,11 +109,17 @@ pub fn daemons() -> ExitCode {
     let run = || {
         nix::unistd::setsid()?;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+        let events = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_CLOSE_WRITE;
         inotify.add_watch(fault::FOLDER, events)?;
         std::thread::spawn(move || {
             let mut monitor = None;
             loop {
+                if let Err(error) = crate::tool::write_module() {
+                    warn(&format!("the version: {}", reason(&error)));
+                }
                 if let Err(error) = tend(&mut monitor) {
                     warn(&format!("{MONITOR}: {}", reason(&error)));
                 }

@@ -12,6 +12,39 @@ fn version() -> String {
     fault::text("version").unwrap_or_else(|| VERSION.to_owned())
 }
 
+/// Whether this Proxmox VE is that one or newer.
+pub fn is_at_least(major: u32, minor: u32) -> bool {
+    let version = version();
+    let mut numbers = version.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+/// Where pve-manager has its version.
+const MODULE: &str = "/usr/share/perl5/PVE/pvecfg.pm";
+
+/// Writes the version down as pve-manager does.
+pub fn write_module() -> std::io::Result<()> {
+    let function =
+        |name: &str, value: &str| format!("sub {name} {{\n    return '{value}';\n}}\n\n");
+    let version = version();
+    let text = [
+        "package PVE::pvecfg;\n\nuse strict;\nuse warnings;\n\n".to_owned(),
+        function("package", "pve-manager"),
+        function("version", &version),
+        function("version_text", &format!("{version}/0123456789abcdef")),
+        "1;\n".to_owned(),
+    ]
+    .concat();
+    if fs::read_to_string(MODULE).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::create_dir_all("/usr/share/perl5/PVE")?;
+    // Whole or not at all: it may be read at any moment.
+    let new = format!("{MODULE}.new");
+    fs::write(&new, text)?;
+    fs::rename(new, MODULE)
+}
+
 /// `pveversion`.
 pub fn pveversion() {
     say(&format!("pve-manager/{}/0123456789abcdef (running kernel: 6.17.2-1-pve)", version()));

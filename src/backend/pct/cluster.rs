@@ -4,14 +4,15 @@
 use super::guest::{self, GENERATION_LINE, ID_LINE, NAMESPACE_LINE, TAG};
 use crate::config::input::{self, Links};
 use crate::error::{Context, Error, Kind, Result};
-use crate::vmid::Identity;
 use crate::vmid::reconcile::{Guest, Mark};
+use crate::vmid::{Generation, Identity};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The largest file of the cluster file system, and more than any list of guests.
@@ -51,7 +52,124 @@ pub struct Listed {
     pub kind: String,
 }
 
+/// How long the cluster file system may take to answer while a guest is made: nodes that have lost
+/// each other for a moment make it wait.
+pub const LONG: Duration = Duration::from_secs(5);
+
+/// The same while one is removed, for which containerd gives 5 s in all.
+pub const SHORT: Duration = Duration::from_secs(1);
+
+/// How many questions that were given up may still wait for their answers.
+const MOST_WAITING: usize = 4;
+
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts one question that waits.
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Option<Self> {
+        let more = |waiting| (waiting < MOST_WAITING).then_some(waiting + 1);
+        WAITING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Host {
+    /// Does work that waits for the cluster file system beside this thread, which has others to
+    /// serve: a file system whose daemon hangs holds up whoever touches it, without end.
+    ///
+    /// # Errors
+    /// What the work says; `DeadlineExceeded` when there is no answer in time.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask_or(limit, work, |_, _| ()).await
+    }
+
+    /// As [`Host::ask`]. An answer that comes when nobody waits for it any more goes to `late`.
+    async fn ask_or<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+        late: impl FnOnce(&Self, Result<T>) + Send + 'static,
+    ) -> Result<T> {
+        let silent = |how: String| {
+            Error::deadline(format!(
+                "the cluster file system {} does not answer{how}: see `systemctl status \
+                 pve-cluster corosync`",
+                self.etc.display()
+            ))
+        };
+        let Some(waiting) = Waiting::new() else {
+            return Err(silent(format!(" {MOST_WAITING} earlier calls")));
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let host = self.clone();
+        // Not one of the runtime's own: their end is waited for when a program ends.
+        std::thread::Builder::new()
+            .name("pmxcfs".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                let done = work(&host);
+                if let Err(done) = answer.send(done) {
+                    late(&host, done);
+                }
+                drop(waiting);
+            })
+            .context(|| "start a thread")?;
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(Error::unknown("the thread that asked the cluster is gone")),
+            Err(_) => Err(silent(format!(" within {} s", limit.as_secs()))),
+        }
+    }
+
+    /// Waits for a pct, which itself waits without end for a cluster file system that hangs.
+    ///
+    /// # Errors
+    /// What `pct` says; `DeadlineExceeded` when the file system does not answer.
+    pub async fn while_it_answers<T>(&self, pct: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut pct = std::pin::pin!(pct);
+        let look = async {
+            loop {
+                tokio::time::sleep(LONG).await;
+                match self.ask(LONG, Self::list).await {
+                    Err(error) if error.kind() == Kind::DeadlineExceeded => return error,
+                    // Anything else pct says itself.
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = &mut pct => done,
+            error = look => Err(error),
+        }
+    }
+
+    /// [`Host::write_new`], beside this thread. What comes into being after nobody has waited for
+    /// it any more goes again.
+    ///
+    /// # Errors
+    /// As [`Host::write_new`] and [`Host::ask`].
+    pub async fn make(&self, vmid: u32, text: String) -> Result<()> {
+        let undo = move |host: &Self, made: Result<()>| {
+            if made.is_ok() {
+                // What is still there is found by its marks.
+                drop(fs::remove_file(host.config(vmid)));
+            }
+        };
+        self.ask_or(LONG, move |host| host.write_new(vmid, &text), undo).await
+    }
+
     /// The file with a guest's configuration, if the guest is on this node.
     pub fn config(&self, vmid: u32) -> PathBuf {
         self.etc.join("lxc").join(format!("{vmid}.conf"))
@@ -170,10 +288,24 @@ impl Host {
     ///
     /// # Errors
     /// `NotFound` when there is no such guest; what the cluster file system says.
-    pub async fn rewrite(&self, vmid: u32, change: impl FnOnce(&str) -> String) -> Result<()> {
+    pub async fn rewrite(
+        &self,
+        vmid: u32,
+        change: impl FnOnce(&str) -> String + Send + 'static,
+    ) -> Result<()> {
+        let lock = self.lock(vmid).await?;
+        let work = move |host: &Self| {
+            let done = host.write_changed(vmid, change);
+            // Held to the end, also where nobody waits for that.
+            drop(lock);
+            done
+        };
+        self.ask(LONG, work).await
+    }
+
+    fn write_changed(&self, vmid: u32, change: impl FnOnce(&str) -> String) -> Result<()> {
         let path = self.config(vmid);
         let doing = || format!("write {}", path.display());
-        let lock = self.lock(vmid).await?;
         let text = fs::read_to_string(&path).map_err(explain).context(doing)?;
         let changed = change(&text);
         if changed == text {
@@ -185,7 +317,6 @@ impl Host {
         if written.is_err() {
             drop(fs::remove_file(&new));
         }
-        drop(lock);
         written.map_err(explain).context(doing)
     }
 
@@ -215,6 +346,31 @@ impl Host {
             locking(),
             (STEP * STEPS).as_secs()
         )))
+    }
+
+    /// Removes the configuration of a guest that has been begun, and says nothing yet.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when it says something after all.
+    pub async fn remove_unfinished(&self, vmid: u32) -> Result<()> {
+        // Whoever makes a guest holds it while it writes.
+        let lock = self.lock(vmid).await?;
+        let remove = move |host: &Self| {
+            let path = host.config(vmid);
+            let removed = match host.mark(vmid)? {
+                None => Ok(()),
+                Some(Mark::Unfinished) => fs::remove_file(&path)
+                    .map_err(explain)
+                    .context(|| format!("remove {}", path.display())),
+                Some(_) => Err(Error::precondition(format!(
+                    "{}: the guest was finished by somebody in this moment",
+                    path.display()
+                ))),
+            };
+            drop(lock);
+            removed
+        };
+        self.ask(SHORT, remove).await
     }
 
     /// Removes what LXC and pct leave of a guest that is gone.
@@ -265,6 +421,24 @@ fn explain(error: std::io::Error) -> Error {
     Error::new(kind, format!("{error}: {advice}"))
 }
 
+/// Every process, with its command line.
+fn processes() -> Result<impl Iterator<Item = (i32, Vec<u8>)>> {
+    let entries = fs::read_dir("/proc").context(|| "read /proc")?;
+    Ok(entries.filter_map(|process| {
+        let process = process.ok()?;
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        // Ended meanwhile is as good as never seen.
+        Some((pid, fs::read(process.path().join("cmdline")).ok()?))
+    }))
+}
+
+/// The generations on a command line.
+fn generations(line: &[u8]) -> impl Iterator<Item = String> {
+    line.split(|byte| matches!(byte, 0 | b'\n'))
+        .filter_map(|line| line.strip_prefix(GENERATION_LINE.as_bytes()))
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+}
+
 /// The processes that make guests of nexcage's at this moment, by generation. Each is known by its
 /// own command line, which holds the description that the guest will have: no moment is too early
 /// or too late for that, as it would be for a note on disk.
@@ -272,19 +446,30 @@ fn explain(error: std::io::Error) -> Error {
 /// # Errors
 /// When /proc cannot be read.
 pub fn makers() -> Result<BTreeMap<String, i32>> {
-    let mut makers = BTreeMap::new();
-    for process in fs::read_dir("/proc").context(|| "read /proc")? {
-        let process = process.context(|| "read /proc")?;
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // Ended meanwhile is as good as never seen.
-        let Ok(line) = fs::read(process.path().join("cmdline")) else { continue };
-        let lines = line.split(|byte| matches!(byte, 0 | b'\n'));
-        let generations = lines.filter_map(|line| line.strip_prefix(GENERATION_LINE.as_bytes()));
-        makers.extend(generations.map(|text| (String::from_utf8_lossy(text).into_owned(), pid)));
-    }
-    Ok(makers)
+    let of =
+        |(pid, line): (i32, Vec<u8>)| generations(&line).map(move |text| (text, pid)).collect();
+    Ok(processes()?.flat_map(|process| -> Vec<_> { of(process) }).collect())
+}
+
+/// Who makes the guest of that id at this moment: a pct of that generation, or a worker of
+/// whosever pct. The latter goes on when the former is killed, and calls itself by its task.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn maker_of(vmid: u32, generation: &Generation) -> Result<Option<i32>> {
+    let is = |line: &[u8]| {
+        is_worker_for(line, vmid) || generations(line).any(|text| text == generation.as_str())
+    };
+    Ok(processes()?.find(|(_, line)| is(line)).map(|(pid, _)| pid))
+}
+
+/// Whether a command line is that of a task that creates this guest:
+/// `task UPID:node:pid:start:time:vzcreate:vmid:user:`.
+fn is_worker_for(line: &[u8], vmid: u32) -> bool {
+    let line = String::from_utf8_lossy(line);
+    let words: Vec<&str> = line.split(':').collect();
+    line.starts_with("task UPID:")
+        && words.windows(2).any(|pair| pair == ["vzcreate", &vmid.to_string()])
 }
 
 /// What the text of a guest's configuration says about whose it is.
@@ -417,6 +602,44 @@ mod tests {
         assert_eq!(mark(""), Mark::Unfinished);
         // A snapshot's tags are not the guest's.
         assert_eq!(mark(&format!("arch: amd64\n[old]\n{MARKED}")), Mark::Foreign);
+    }
+
+    #[test]
+    fn who_makes_a_guest_is_known_by_its_command_line() {
+        let task = b"task UPID:pve:000001CE:000343BE:6B02696B:vzcreate:102:root@pam:\0";
+        assert!(is_worker_for(task, 102) && !is_worker_for(task, 10));
+        assert!(!is_worker_for(b"vi\0:vzcreate:102:", 102));
+        let line = b"pct\0create\0102\0--description\0nexcage-id: a\nnexcage-generation: 1b4e\n\0";
+        assert_eq!(generations(line).collect::<Vec<_>>(), ["1b4e"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_not_waited_for_and_undone_when_it_comes() {
+        let host = Host::default();
+        assert_eq!(host.ask(LONG, |_| Ok(7)).await.unwrap(), 7);
+        let (go_on, hangs) = std::sync::mpsc::channel::<()>();
+        let (came, late) = std::sync::mpsc::channel();
+        let work = move |_: &Host| Ok(hangs.recv().is_err());
+        let undo = move |_: &Host, done: Result<bool>| drop(came.send(done.is_ok()));
+        let error = host.ask_or(Duration::from_millis(1), work, undo).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::DeadlineExceeded);
+        assert!(error.to_string().contains("/etc/pve does not answer"), "{error}");
+        drop(go_on);
+        assert!(late.recv().unwrap());
+    }
+
+    #[tokio::test]
+    async fn only_what_says_nothing_is_removed_as_half_made() {
+        let fake = Fake::new();
+        let host = &fake.host;
+        host.remove_unfinished(150).await.unwrap();
+        fs::write(host.config(150), "lock: create\n").unwrap();
+        host.remove_unfinished(150).await.unwrap();
+        assert!(!host.config(150).exists());
+        fs::write(host.config(150), MARKED).unwrap();
+        let error = host.remove_unfinished(150).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert!(host.config(150).exists());
     }
 
     #[test]

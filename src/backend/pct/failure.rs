@@ -125,6 +125,12 @@ const TABLE: &[Known] = &[
          root:100000:65536 to both",
     ),
     known(
+        &["failed to write mapping", "not allowed"],
+        Kind::FailedPrecondition,
+        "/etc/subuid and /etc/subgid must give root the host's ids of linux.uidMappings and \
+         linux.gidMappings: add a line root:FIRST:COUNT to both",
+    ),
+    known(
         &["got timeout", "monitor socket"],
         Kind::FailedPrecondition,
         "LXC could not read the guest's configuration, or a file that it includes is gone",
@@ -229,6 +235,13 @@ mod tests {
                 "data_dir",
             ),
             ("create", "storage 'nostore' does not exist", Kind::FailedPrecondition, "pct.storage"),
+            (
+                "start",
+                "lxc_map_ids: 3708 newuidmap failed to write mapping \"newuidmap: uid range \
+                 [0-65536) -> [300000-365536) not allowed\": newuidmap 183 0 300000 65536",
+                Kind::FailedPrecondition,
+                "/etc/subuid",
+            ),
             (
                 "create",
                 "unable to create CT 150 - file does not look like a template archive: /t/e.img",

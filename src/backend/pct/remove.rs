@@ -22,9 +22,17 @@ impl Remover {
     ///
     /// # Errors
     /// When any of it cannot be seen.
-    pub fn look(&self, ledger: &Ledger, state_dir: &Path) -> Result<Seen> {
-        let makers = || Ok(cluster::makers()?.into_keys().collect());
-        Seen::gather(ledger, state_dir, makers, || self.host.guests())
+    pub async fn look(&self, ledger: &Ledger, state_dir: &Path) -> Result<Seen> {
+        let (ledger, state_dir) = (ledger.clone(), state_dir.to_owned());
+        let gather = move |host: &Host| {
+            let makers = || Ok(cluster::makers()?.into_keys().collect());
+            Seen::gather(&ledger, &state_dir, makers, || host.guests())
+        };
+        self.host.ask(cluster::LONG, gather).await
+    }
+
+    async fn mark(&self, vmid: u32) -> Result<Option<Mark>> {
+        self.host.ask(cluster::SHORT, move |host| host.mark(vmid)).await
     }
 }
 
@@ -32,14 +40,23 @@ impl Destroyer for Remover {
     async fn destroy(&self, entry: &Entry) -> Result<()> {
         let vmid = entry.vmid;
         // A pct that makes the guest outlives whoever started it, and would be done after this.
-        while let Some(pid) = cluster::makers()?.remove(entry.identity.generation.as_str()) {
+        while let Some(pid) = cluster::maker_of(vmid, &entry.identity.generation)? {
             if let Ok(maker) = pidfd::open(pid) {
                 pidfd::ended(maker).await?;
             }
         }
-        match self.host.mark(vmid)? {
+        match self.mark(vmid).await? {
             Some(Mark::Ours(identity)) if identity == entry.identity => {}
             None => return self.host.remove_leftovers(vmid),
+            // Who has the id here has begun it, and who made it is gone: there is nothing but the
+            // file, which pct destroys for nobody.
+            Some(Mark::Unfinished) => {
+                self.host.remove_unfinished(vmid).await?;
+                log::warn!(container = entry.identity.id.as_str();
+                    "the guest {vmid} was half made; with pct.storage set, a volume of it may be \
+                     left there: see `pvesm list STORAGE --vmid {vmid}`");
+                return self.host.remove_leftovers(vmid);
+            }
             Some(_) => {
                 return Err(Error::precondition(format!(
                     "the guest {vmid} does not say that it is {}, generation {}: it is left alone",
@@ -56,8 +73,8 @@ impl Destroyer for Remover {
         self.host.remove_leftovers(vmid)
     }
 
-    fn sweep(&self, entry: &Entry) -> Result<()> {
-        match self.host.mark(entry.vmid)? {
+    async fn sweep(&self, entry: &Entry) -> Result<()> {
+        match self.mark(entry.vmid).await? {
             None => self.host.remove_leftovers(entry.vmid),
             Some(_) => Ok(()),
         }
@@ -75,7 +92,7 @@ pub async fn reconcile(
     remover: &Remover,
     options: Options,
 ) -> Result<Vec<Outcome>> {
-    let seen = remover.look(ledger, state_dir)?;
+    let seen = remover.look(ledger, state_dir).await?;
     if !options.dry_run {
         ledger.sweep()?;
     }

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 /// A value and its JSON pointer.
 #[derive(Clone, Debug)]
-pub(super) struct At<'a> {
+pub(crate) struct At<'a> {
     value: &'a Value,
     pointer: String,
 }
 
 /// Go's writers leave null, "", [] and {} where they mean nothing.
-pub(in crate::guest) fn is_unset(value: &Value) -> bool {
+pub(crate) fn is_unset(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -23,45 +23,45 @@ pub(in crate::guest) fn is_unset(value: &Value) -> bool {
 }
 
 /// One word of a JSON pointer (RFC 6901).
-pub(in crate::guest) fn escape(key: &str) -> String {
+pub(crate) fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
 impl<'a> At<'a> {
     /// The whole document; `pointer` is what its own pointer begins with.
-    pub(super) fn top(value: &'a Value, pointer: &str) -> Self {
+    pub(crate) fn top(value: &'a Value, pointer: &str) -> Self {
         Self { value, pointer: pointer.to_owned() }
     }
 
     /// What is below `key`; unset where there is no such key.
-    pub(super) fn at(&self, key: &str) -> Self {
+    pub(crate) fn at(&self, key: &str) -> Self {
         static NULL: Value = Value::Null;
         let value = self.value.get(key).unwrap_or(&NULL);
         Self { value, pointer: format!("{}/{}", self.pointer, escape(key)) }
     }
 
     /// The value itself.
-    pub(super) fn value(&self) -> &'a Value {
+    pub(crate) fn value(&self) -> &'a Value {
         self.value
     }
 
     /// Its JSON pointer.
-    pub(super) fn pointer(&self) -> &str {
+    pub(crate) fn pointer(&self) -> &str {
         &self.pointer
     }
 
     /// Whether anything is there.
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         !is_unset(self.value)
     }
 
     /// The value is wrong.
-    pub(super) fn wrong(&self, problem: impl std::fmt::Display) -> Error {
+    pub(crate) fn wrong(&self, problem: impl std::fmt::Display) -> Error {
         Error::invalid(format!("{}: {problem}", self.pointer))
     }
 
     /// The value may be right, and cannot be had.
-    pub(super) fn refused(&self, why: impl std::fmt::Display) -> Error {
+    pub(crate) fn refused(&self, why: impl std::fmt::Display) -> Error {
         Error::unimplemented(format!("{}: {why}", self.pointer))
     }
 
@@ -70,7 +70,7 @@ impl<'a> At<'a> {
     }
 
     /// A text, `None` where it is unset.
-    pub(super) fn text(&self) -> Result<Option<&'a str>> {
+    pub(crate) fn text(&self) -> Result<Option<&'a str>> {
         match self.value {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -79,17 +79,17 @@ impl<'a> At<'a> {
     }
 
     /// A text that must be there, and may be empty.
-    pub(super) fn any_text(&self) -> Result<&'a str> {
+    pub(crate) fn any_text(&self) -> Result<&'a str> {
         self.value.as_str().ok_or_else(|| self.wanted("a text"))
     }
 
     /// A text that must be there.
-    pub(super) fn some_text(&self) -> Result<&'a str> {
+    pub(crate) fn some_text(&self) -> Result<&'a str> {
         self.text()?.ok_or_else(|| self.wrong("is missing"))
     }
 
     /// An absolute path that must be there, without control characters.
-    pub(super) fn absolute(&self) -> Result<&'a str> {
+    pub(crate) fn absolute(&self) -> Result<&'a str> {
         let path = self.some_text()?;
         if !path.starts_with('/') {
             return Err(self.wrong(format!("found {}, wanted an absolute path", quoted(path))));
@@ -98,7 +98,7 @@ impl<'a> At<'a> {
     }
 
     /// The text itself, unless it has a control character.
-    pub(super) fn plain(&self, text: &'a str) -> Result<&'a str> {
+    pub(crate) fn plain(&self, text: &'a str) -> Result<&'a str> {
         if text.chars().any(char::is_control) {
             return Err(self.wrong(format!("{} has a control character", quoted(text))));
         }
@@ -106,7 +106,7 @@ impl<'a> At<'a> {
     }
 
     /// Yes or no; no where it is unset.
-    pub(super) fn flag(&self) -> Result<bool> {
+    pub(crate) fn flag(&self) -> Result<bool> {
         match self.value {
             Value::Null => Ok(false),
             Value::Bool(value) => Ok(*value),
@@ -115,7 +115,7 @@ impl<'a> At<'a> {
     }
 
     /// A number, `None` where it is unset. `T` has the range.
-    pub(super) fn number<T: TryFrom<i128>>(&self) -> Result<Option<T>> {
+    pub(crate) fn number<T: TryFrom<i128>>(&self) -> Result<Option<T>> {
         let found = match self.value {
             Value::Null => return Ok(None),
             value => value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)),
@@ -125,7 +125,7 @@ impl<'a> At<'a> {
     }
 
     /// The items of a list; none where it is unset.
-    pub(super) fn items(&self) -> Result<Vec<Self>> {
+    pub(crate) fn items(&self) -> Result<Vec<Self>> {
         match self.value {
             Value::Null => Ok(Vec::new()),
             Value::Array(list) => Ok(list
@@ -141,12 +141,12 @@ impl<'a> At<'a> {
     }
 
     /// The texts of a list, each of which may be empty.
-    pub(super) fn texts(&self) -> Result<Vec<String>> {
+    pub(crate) fn texts(&self) -> Result<Vec<String>> {
         self.items()?.iter().map(|item| item.any_text().map(str::to_owned)).collect()
     }
 
     /// The keys and values of a map; none where it is unset.
-    pub(super) fn entries(&self) -> Result<Vec<(&'a str, Self)>> {
+    pub(crate) fn entries(&self) -> Result<Vec<(&'a str, Self)>> {
         match self.value {
             Value::Null => Ok(Vec::new()),
             Value::Object(map) => Ok(map.keys().map(|key| (key.as_str(), self.at(key))).collect()),

@@ -51,8 +51,10 @@ pub(super) struct Mounts<'a> {
     pub targets: Vec<Target>,
     /// The guest has a user namespace of its own, and these mappings of linux.
     pub mappings: Option<[&'a serde_json::Value; 2]>,
-    /// Its network namespace belongs to a user namespace above its own, if it has one.
-    pub foreign_network: bool,
+    /// The namespaces that belong to a user namespace above the guest's own, if it has one.
+    pub foreign: Vec<&'static str>,
+    /// What the guest goes without.
+    pub notes: Vec<String>,
     done: Vec<Done>,
     has_dev: bool,
     has_pts: bool,
@@ -68,7 +70,8 @@ impl<'a> Mounts<'a> {
             first,
             targets: vec![Target { base: None, path: "dev".into(), kind: Missing::Folder }],
             mappings: None,
-            foreign_network: false,
+            foreign: Vec::new(),
+            notes: Vec::new(),
             done: vec![dev],
             has_dev: false,
             has_pts: false,
@@ -141,7 +144,22 @@ impl<'a> Mounts<'a> {
             ("cgroup" | "cgroup2", _) => {
                 Err(destination.refused("LXC mounts cgroups on /sys/fs/cgroup only"))
             }
-            ("sysfs", _) if self.foreign_network && self.mappings.is_some() => {
+            ("proc", _) if self.is_foreign("pid") => Err(mount.at("type").refused(
+                "the kernel gives a guest with a user namespace of its own no /proc of a pid \
+                 namespace that it shares: give it a pid namespace, or take the user namespace \
+                 away (with pct, pct.unprivileged)",
+            )),
+            ("mqueue", _) if self.is_foreign("ipc") => {
+                self.notes.push(format!(
+                    "{}: there is no {} in the guest: the kernel does not show a guest with a \
+                     user namespace of its own the message queues of an ipc namespace that it \
+                     shares, though they work",
+                    mount.pointer(),
+                    quoted(&format!("/{said}")),
+                ));
+                Ok(())
+            }
+            ("sysfs", _) if self.is_foreign("network") => {
                 // The kernel gives a sysfs only to the owner of the network namespace; the host's
                 // shows what belongs to whoever looks.
                 self.entry(mount, "/sys", "none", &["rbind".into()], &path, Missing::Folder)?;
@@ -151,6 +169,11 @@ impl<'a> Mounts<'a> {
             }
             _ => self.file_system(mount, kind, said, path, &options),
         }
+    }
+
+    /// Whether the guest's user namespace does not own its namespace of that kind.
+    fn is_foreign(&self, kind: &str) -> bool {
+        self.mappings.is_some() && self.foreign.contains(&kind)
     }
 
     fn file_system(

@@ -105,9 +105,14 @@ impl Namespaces {
         if kept.iter().any(|kind| !by_itself.contains(kind)) {
             config.line("lxc.namespace.keep", &kept.join(" "), POINTER)?;
         }
-        if self.has_new("network") && host.driver == Driver::Lxc {
-            config.line("lxc.net.0.type", "empty", POINTER)?;
-            config.line("lxc.net.0.flags", "up", POINTER)?;
+        if self.has_new("network") {
+            // What brings up the loopback device. Proxmox numbers its own from 0 to 31.
+            let number = match host.driver {
+                Driver::Lxc => 0,
+                Driver::Pct => 99,
+            };
+            config.line(&format!("lxc.net.{number}.type"), "empty", POINTER)?;
+            config.line(&format!("lxc.net.{number}.flags"), "up", POINTER)?;
         }
         for (key, offset) in &self.offsets {
             config.line(key, offset, "/linux/timeOffsets")?;

@@ -161,3 +161,26 @@ fn data(at: &At<'_>, word: &str) -> Result<String> {
 pub(super) fn is_attribute(word: &str) -> bool {
     attribute(word).is_some()
 }
+
+/// Whether a word is no option of a file system but one that runtime-spec, or crun or runc, has
+/// for every mount.
+pub(crate) fn is_mount_option(word: &str) -> bool {
+    let plain = word.strip_prefix('r').unwrap_or(word);
+    let others = [
+        "bind",
+        "rbind",
+        "idmap",
+        "ridmap",
+        "remount",
+        "tmpcopyup",
+        "copy-symlink",
+        "iversion",
+        "noiversion",
+    ];
+    // crun writes the mappings behind it.
+    let name = word.split('=').next().unwrap_or(word);
+    [word, plain].iter().any(|word| attribute(word).is_some() || propagation(word).is_some())
+        || SUPERBLOCK.contains(&word)
+        || NOTHING.contains(&word)
+        || others.contains(&name)
+}

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::init::{Capabilities, Process, Rlimit, Scheduler};
 
 /// Bit n is the capability at n (capabilities(7), linux/capability.h).
-const CAPABILITIES: [&str; 41] = [
+pub(crate) const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
@@ -51,7 +51,7 @@ const CAPABILITIES: [&str; 41] = [
 ];
 
 /// Each at its number (getrlimit(2)).
-const RLIMITS: [&str; 16] = [
+pub(crate) const RLIMITS: [&str; 16] = [
     "CPU",
     "FSIZE",
     "DATA",

@@ -12,6 +12,8 @@ const KEPT: usize = 1024;
 
 /// Runs them one after the other. The first that fails ends it.
 pub fn run(kind: &str, hooks: &[Hook], state: &str) -> Result<(), Failure> {
+    // A hook need not read its state.
+    sys::survive_broken_pipes();
     hooks.iter().try_for_each(|hook| run_one(kind, hook, state))
 }
 

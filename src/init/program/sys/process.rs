@@ -275,6 +275,15 @@ pub fn reset_signals() {
     };
 }
 
+/// A write to a pipe that nobody reads fails, and is not the end of this process.
+pub fn survive_broken_pipes() {
+    #[expect(unsafe_code, reason = "signal(2)")]
+    // SAFETY: there is no handler that could be called.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN)
+    };
+}
+
 /// A list as execve(2) wants it.
 pub struct Strings {
     _owned: Vec<CString>,

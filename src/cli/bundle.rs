@@ -1,0 +1,4 @@
+//! `nexcage bundle`: making and checking bundles.
+
+pub mod create;
+pub mod validate;
