@@ -10,6 +10,7 @@ fn main() {
         .pure()
         .include("proto")
         .input("proto/runtimeoptions.proto")
+        .input("proto/runctypes.proto")
         .cargo_out_dir("proto")
         .run_from_script();
     // A source archive has no history: the revision is then unknown, and says so.

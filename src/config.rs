@@ -95,7 +95,7 @@ pub struct OciRuntime {
 pub struct Lxc {
     /// lxc-start: an absolute path, or a bare name to look up in PATH.
     pub program: PathBuf,
-    /// How a guest ended is taken from LXC's monitor even where the kernel would tell.
+    /// How a guest ended is asked of LXC's monitor only, and never of the kernel.
     pub exit_by_monitor: bool,
 }
 

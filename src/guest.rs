@@ -226,7 +226,7 @@ impl Guest {
     }
 
     /// Translates `spec`, a whole config.json, and makes the places in the root file system that
-    /// mounts will go on. `name` is LXC's name of the guest.
+    /// mounts will go on.
     ///
     /// # Errors
     /// `InvalidArgument` with the JSON pointer of what is wrong, `Unimplemented` with that of what
@@ -235,7 +235,6 @@ impl Guest {
         &self,
         spec: Value,
         driver: Driver,
-        name: &str,
         program: Option<&Path>,
         state_dir: &Path,
     ) -> Result<Prepared> {
@@ -249,9 +248,7 @@ impl Guest {
             &spec,
             &Host {
                 driver,
-                lxc_version: (5, 0),
                 cgroup2: is_unified(),
-                name,
                 rootfs: &rootfs,
                 gate: &gate,
                 program: &program,

@@ -45,7 +45,7 @@ pub struct Settings {
     start: PathBuf,
     init: Option<PathBuf>,
     state_dir: PathBuf,
-    /// The kernel is asked how a guest ended, and not LXC.
+    /// The kernel may be asked how a guest ended, where LXC does not tell.
     kernel_tells: bool,
 }
 
@@ -193,24 +193,17 @@ impl Lxc {
 
     async fn make(&self, io: ProcessIo) -> Result<Process> {
         let settings = &self.settings;
-        let mut prepared = self.guest.prepare(
-            self.guest.spec()?,
-            Driver::Lxc,
-            self.name(),
-            settings.init.as_deref(),
-            &settings.state_dir,
-        )?;
+        let init = settings.init.as_deref();
+        let spec = self.guest.spec()?;
+        let mut prepared = self.guest.prepare(spec, Driver::Lxc, init, &settings.state_dir)?;
         self.guest.admit(&prepared)?;
         let gate = Gate::open(&self.guest.gate_folder(), prepared.translation.host_root())?;
         let hook_gate = self.guest.hook_gate(&mut prepared)?;
         self.write_config(&prepared.translation.config)?;
         self.guest.clear_cgroup()?;
         self.owns_cgroup.store(true, Ordering::Relaxed);
-        let source = if settings.kernel_tells {
-            ExitSource::Kernel
-        } else {
-            ExitSource::Told(told::listen(self.lxcpath(), self.name())?)
-        };
+        let told = told::listen(self.lxcpath(), self.name())?;
+        let source = ExitSource { told, kernel: settings.kernel_tells };
         let monitor = self.spawn()?;
         *self.monitor() = Some(monitor.clone());
         let parent = monitor.pid();

@@ -69,7 +69,7 @@ pub struct Settings {
     init: Option<PathBuf>,
     state_dir: PathBuf,
     data_dir: PathBuf,
-    /// The kernel is asked how a guest ended, and not LXC's monitor daemon.
+    /// The kernel may be asked how a guest ended, where LXC's monitor daemon does not tell.
     kernel_tells: bool,
 }
 
@@ -277,10 +277,9 @@ impl Pct {
         let rootfs = self.rootfs(&spec)?;
         let privilege =
             privilege(settings.pct.unprivileged, settings.pct.storage.is_some(), &spec, &rootfs)?;
-        let (name, program) = (vmid.to_string(), settings.init.as_deref());
+        let init = settings.init.as_deref();
         let spec = with_users(spec, &privilege);
-        let mut prepared =
-            shared.prepare(spec, Driver::Pct, &name, program, &settings.state_dir)?;
+        let mut prepared = shared.prepare(spec, Driver::Pct, init, &settings.state_dir)?;
         shared.admit(&prepared)?;
         self.warn_of_strangers(&prepared, &rootfs)?;
         // An earlier id's, which somebody else had.
@@ -477,8 +476,7 @@ impl Pct {
         // Also where the kernel tells how it ends: without the daemon pct does not see a guest
         // start, and says so in words that help nobody.
         let Heard { exit, stopped } = monitord::listen(vmid)?;
-        let source =
-            if self.settings.kernel_tells { ExitSource::Kernel } else { ExitSource::Told(exit) };
+        let source = ExitSource { told: exit, kernel: self.settings.kernel_tells };
         let call = self.start_call("start", vmid, ["start".to_owned(), vmid.to_string()])?;
         let arrived = gate.accept(|pid| check_member(pid, vmid));
         let ended = self.ended(vmid, call, stopped);

@@ -238,7 +238,8 @@ fn containerd_config() -> Finding {
         Some(file) => Finding::ok("runtime", format!("{RUNTIME} stands in {}", file.display())),
         None => Finding::ok("runtime", format!("{RUNTIME} is not in {CONTAINERD_CONFIG}")).advise(
             Level::Note,
-            "Kubernetes needs it there, and a RuntimeClass; ctr and nerdctl take --runtime",
+            "Kubernetes needs it there, and a RuntimeClass (/usr/share/nexcage/containerd/README.md); \
+             ctr and nerdctl take --runtime",
         ),
     }
 }

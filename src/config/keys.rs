@@ -63,6 +63,8 @@ pub(super) const KEYS: &[(&str, Field)] = &[
     ("criu_image_path", Field::MaybePath(|config| &mut config.criu_image_path)),
     ("criu_work_path", Field::MaybePath(|config| &mut config.criu_work_path)),
 ];
+/// Tells editors where the schema is. It sets nothing.
+pub(super) const SCHEMA_KEY: &str = "$schema";
 const DEFAULT: &str = "default_container_type";
 const SANDBOX: &str = "sandbox_backend";
 const ROUTING: &str = "routing";
@@ -165,7 +167,9 @@ impl Source<'_> {
                     quoted(&key)
                 )));
             }
-            if let Some((known, field)) = KEYS.iter().find(|(known, _)| *known == key) {
+            if key == SCHEMA_KEY {
+                text(&key, value, "a string")?;
+            } else if let Some((known, field)) = KEYS.iter().find(|(known, _)| *known == key) {
                 self.set(&key, known, field, value)?;
             } else if is_object(&key) {
                 let Value::Table(inner) = value else {

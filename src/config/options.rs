@@ -1,8 +1,9 @@
-//! The options containerd sends, in whichever of the two messages its clients use.
+//! The options containerd sends, in whichever of the three messages its clients use.
 //!
 //! CRI, ctr and Docker put the options of a runtime that is not runc into
 //! `runtimeoptions.v1.Options`; a client that was set up for runc sends
-//! `containerd.runc.v1.Options`. The message's name stands after the last slash of the type URL,
+//! `containerd.runc.v1.Options`, and ctr 1.6 and 1.7 the older `containerd.linux.runc.CreateOptions`
+//! with the owner of a user namespace. The message's name stands after the last slash of the type URL,
 //! whose prefix has changed over the years.
 
 use super::input::{list, mib, quoted};
@@ -19,9 +20,10 @@ mod proto {
 }
 
 /// The names of the messages that [`from_any`] decodes.
-pub const TYPES: [&str; 2] = [GENERIC, RUNC];
+pub const TYPES: [&str; 3] = [GENERIC, RUNC, FIRST];
 const GENERIC: &str = "runtimeoptions.v1.Options";
 const RUNC: &str = "containerd.runc.v1.Options";
+const FIRST: &str = "containerd.linux.runc.CreateOptions";
 
 /// Runtime options, decoded but not yet read: [`super::Config::load`] does that.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,12 +68,36 @@ pub fn from_any(any: &Any) -> Result<Options> {
     } else if name == RUNC {
         let message = Runc::parse_from_bytes(&any.value).map_err(malformed)?;
         Ok(Options { runc: runc_table(message), ..Options::default() })
+    } else if name == FIRST {
+        let message = proto::runctypes::CreateOptions::parse_from_bytes(&any.value);
+        let message = message.map_err(malformed)?;
+        if message.special_fields.unknown_fields().iter().next().is_some() {
+            return Err(Error::unimplemented(format!(
+                "runtime options {name}: there are some for restoring a checkpoint, which is not \
+                 supported"
+            )));
+        }
+        Ok(Options { runc: runc_table(renewed(message)), ..Options::default() })
     } else {
         Err(Error::invalid(format!(
             "runtime options of type {} are not known; accepted are {}",
             quoted(&any.type_url),
             list(&TYPES)
         )))
+    }
+}
+
+/// The first shims' options in the message that came after it.
+fn renewed(message: proto::runctypes::CreateOptions) -> Runc {
+    Runc {
+        no_pivot_root: message.no_pivot_root,
+        no_new_keyring: message.no_new_keyring,
+        shim_cgroup: message.shim_cgroup,
+        io_uid: message.io_uid,
+        io_gid: message.io_gid,
+        criu_work_path: message.criu_work_path,
+        criu_image_path: message.criu_image_path,
+        ..Runc::default()
     }
 }
 
@@ -140,7 +166,8 @@ pub(super) mod tests {
         assert_eq!(
             from_any(&wrong).unwrap_err().to_string(),
             "runtime options of type \"types.containerd.io/kata.v1.Options\" are not known; \
-             accepted are runtimeoptions.v1.Options and containerd.runc.v1.Options"
+             accepted are runtimeoptions.v1.Options, containerd.runc.v1.Options and \
+             containerd.linux.runc.CreateOptions"
         );
         assert!(from_any(&any("", vec![1])).is_err());
         let hostile = from_any(&any(&"\n".repeat(1 << 20), vec![])).unwrap_err().to_string();
@@ -155,6 +182,22 @@ pub(super) mod tests {
             let start = format!("runtime options {name}: malformed: ");
             assert!(error.to_string().starts_with(&start), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_first_shims_were_told_means_the_same() {
+        let first = proto::runctypes::CreateOptions {
+            io_uid: 5,
+            io_gid: 6,
+            shim_cgroup: "/shims".to_owned(),
+            ..Default::default()
+        };
+        let sent = any(&format!("types.containerd.io/{FIRST}"), first.write_to_bytes().unwrap());
+        let same = Runc { io_uid: 5, io_gid: 6, shim_cgroup: "/shims".into(), ..Runc::default() };
+        assert_eq!(from_any(&sent).unwrap(), from_any(&runc(&same)).unwrap());
+        // open_tcp = true
+        let refused = from_any(&any(FIRST, vec![0x10, 1])).unwrap_err();
+        assert_eq!(refused.kind(), crate::error::Kind::Unimplemented);
     }
 
     #[test]

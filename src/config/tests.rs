@@ -1,6 +1,6 @@
 //! What the sources say, what comes of it, and what is said about mistakes.
 
-use super::keys::{Field, KEYS};
+use super::keys::{Field, KEYS, SCHEMA_KEY};
 use super::options::tests::{generic, runc};
 use super::*;
 use crate::route::{Subject, decide};
@@ -174,6 +174,19 @@ fn every_key_is_read_from_json_and_from_toml() {
 }
 
 #[test]
+fn a_file_may_say_where_its_schema_is() {
+    let with = r#"{ "$schema": "file:///s.json", "default_container_type": "runc" }"#;
+    assert_eq!(
+        from_file(with).unwrap(),
+        from_file(r#"{ "default_container_type": "runc" }"#).unwrap()
+    );
+    let wrong = from_file(r#"{ "$schema": 1 }"#).unwrap_err().to_string();
+    assert!(wrong.contains("$schema") && wrong.contains("a string"), "{wrong}");
+    // What the package installs.
+    from_file(include_str!("../../packaging/config.json")).unwrap();
+}
+
+#[test]
 fn the_schema_states_the_keys_types_and_defaults_that_the_parser_has() {
     fn leaves(prefix: &str, schema: &serde_json::Value, into: &mut Vec<(String, Leaf)>) {
         assert_eq!(schema["additionalProperties"], json!(false), "{prefix}");
@@ -193,6 +206,7 @@ fn the_schema_states_the_keys_types_and_defaults_that_the_parser_has() {
     assert!(schema["title"].is_string());
     let mut stated = Vec::new();
     leaves("", &schema, &mut stated);
+    stated.retain(|(name, _)| name != SCHEMA_KEY);
     let names: BTreeSet<&str> = stated.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, KEYS.iter().map(|(name, _)| *name).collect());
 

@@ -1,5 +1,5 @@
-//! How a guest's init ended, where the kernel does not tell (before Linux 6.15): LXC's monitor
-//! writes it to a FIFO, if there is one and somebody reads it.
+//! How a guest's init ended: LXC's monitor, its parent, writes it to a FIFO, if there is one and
+//! somebody reads it.
 //!
 //! The FIFO is what lxc-monitord(8) makes and forwards to `lxc-monitor`. Here the supervisor makes
 //! and reads it itself, one for each guest, before the guest can run: no daemon that may be

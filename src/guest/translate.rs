@@ -72,12 +72,8 @@ pub enum FileKind {
 pub struct Host<'a> {
     /// Who starts the guest.
     pub driver: Driver,
-    /// LXC's version, major and minor.
-    pub lxc_version: (u32, u32),
     /// All controllers are those of cgroup v2.
     pub cgroup2: bool,
-    /// LXC's name of the guest.
-    pub name: &'a str,
     /// The root file system, absolute.
     pub rootfs: &'a Path,
     /// The folder with the gate's socket, which gets the init's own folder in the guest.
@@ -149,10 +145,6 @@ pub struct Translation {
     pub idmap: Vec<IdMap>,
     /// Places to be made before LXC starts, in this order.
     pub targets: Vec<Target>,
-    /// CLONE_NEW… of the namespaces that are not simply the host's.
-    pub namespaces: u64,
-    /// The pid namespace is the host's or another container's.
-    pub shares_pid: bool,
     /// What the guest goes without, for the log.
     pub notes: Vec<String>,
 }
@@ -203,6 +195,8 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     mounts.mappings = mapped.then_some(mappings);
     mounts.foreign =
         ["network", "ipc", "pid"].into_iter().filter(|kind| !namespaces.has_new(kind)).collect();
+    // Proxmox's guests have one in any case.
+    mounts.foreign_cgroups = host.driver == Driver::Lxc && !namespaces.has_new("cgroup");
     mounts.all(&top.at("mounts"), &binds)?;
     let (targets, notes) = (mounts.targets, mounts.notes);
     devices::rules(&linux.at("resources"), host, &mut config)?;
@@ -228,8 +222,6 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
         resources: resources::settings(linux.at("resources").value(), host.cgroup2)?,
         idmap: namespaces.idmap.clone(),
         targets,
-        namespaces: namespaces.flags(),
-        shares_pid: !namespaces.has_new("pid"),
         notes,
     })
 }

@@ -156,8 +156,6 @@ wire! {
         pub masked: Vec<String>,
         /// Paths that cannot be written; what is not there is passed over.
         pub readonly: Vec<String>,
-        /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC, for /.
-        pub root_propagation: Option<u64>,
         /// The root is made read-only, without what is mounted in it.
         pub readonly_root: bool,
         /// The terminal becomes /dev/console.

@@ -106,13 +106,12 @@ prop_compose! {
         links in vec((text(), text()), 0..3),
         attributes in vec(attributes(), 0..3),
         [masked, readonly] in [texts(), texts()],
-        root_propagation in any::<Option<u64>>(),
         [readonly_root, console] in any::<[bool; 2]>(),
         start_hooks in vec(hook(), 0..3),
         state in text(),
     ) -> First {
         First {
-            domainname, devices, links, attributes, masked, readonly, root_propagation,
+            domainname, devices, links, attributes, masked, readonly,
             readonly_root, console, start_hooks, state,
         }
     }

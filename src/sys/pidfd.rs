@@ -1,9 +1,10 @@
 //! Processes that are nobody's child here: LXC's monitor is the parent of a guest's init.
 //!
 //! A pidfd holds on to the process, so a signal cannot reach another of its number, and tells when
-//! it has ended. How it ended the kernel tells from version 6.15 on; before that somebody else has
-//! to be asked, which is what [`ExitSource::Told`] is for.
+//! it has ended. How it ended its parent has seen, and tells ([`ExitSource`]). A parent that is
+//! gone tells nothing: then the process is this one's to reap, or the kernel is asked.
 
+use super::reaper::Heir;
 use super::watch;
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
@@ -20,12 +21,16 @@ const STATUS: Duration = Duration::from_secs(5);
 /// The first pause between two looks at a process that has ended and was not reaped yet.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 
-/// Who knows how a process ended.
-pub enum ExitSource {
-    /// The kernel: [`kernel_tells`] has said so.
-    Kernel,
-    /// Whoever holds the other end. A sender that is dropped means that it was not learnt.
-    Told(oneshot::Receiver<Exit>),
+/// How long the kernel's word waits for the parent's, which is better: of a process that has
+/// halted its pid namespace (reboot(2)) the kernel does not tell the signal that wait(2) sees.
+const BETTER: Duration = Duration::from_millis(500);
+
+/// Who knows how a process ended, besides whoever reaps it.
+pub struct ExitSource {
+    /// The parent's word. A sender that is dropped means that there will be none.
+    pub told: oneshot::Receiver<Exit>,
+    /// The kernel may be asked: [`kernel_tells`] has said so.
+    pub kernel: bool,
 }
 
 /// A process that is not a child of this one.
@@ -109,15 +114,12 @@ impl Foreign {
         let fd = Arc::new(fd);
         let watched = watch::watch(fd.try_clone()?, Interest::READABLE)?;
         let process = Self { pid, fd: fd.clone(), exit };
+        let heir = Heir::expect(pid);
         tokio::spawn(async move {
             // A pidfd is readable from the process's end on, and for ever.
             drop(watched.readable().await);
-            let exit = match source {
-                ExitSource::Kernel => reaped(&fd).await,
-                ExitSource::Told(told) => {
-                    tokio::time::timeout(STATUS, told).await.ok().and_then(std::result::Result::ok)
-                }
-            };
+            let learnt = tokio::time::timeout(STATUS, status(&fd, source, heir)).await;
+            let exit = learnt.ok().flatten();
             let exit = exit.unwrap_or_else(|| {
                 log::error!("process {pid} has ended, and how is not known: reporting 255");
                 Exit::unknown()
@@ -199,21 +201,43 @@ pub async fn ended(fd: OwnedFd) -> Result<()> {
     watched.readable().await.map(drop).context(|| "wait for a process")
 }
 
-/// The status, as soon as the parent has reaped.
-async fn reaped(fd: &OwnedFd) -> Option<Exit> {
-    let end = tokio::time::Instant::now() + STATUS;
+/// The status of a process that has ended, from the first of those that know it.
+async fn status(fd: &OwnedFd, source: ExitSource, mut heir: Heir) -> Option<Exit> {
+    let kernels = async {
+        let exit = if source.kernel { reaped(fd).await } else { std::future::pending().await };
+        tokio::time::sleep(BETTER).await;
+        exit
+    };
+    let told = async {
+        match source.told.await {
+            Ok(exit) => Some(exit),
+            Err(_) if source.kernel => std::future::pending().await,
+            // It may be about to be reaped here.
+            Err(_) => {
+                tokio::time::sleep(BETTER).await;
+                None
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        exit = heir.reaped() => Some(exit),
+        exit = told => exit,
+        exit = kernels => Some(exit),
+    }
+}
+
+/// What the kernel tells, as soon as whoever is the parent has reaped.
+async fn reaped(fd: &OwnedFd) -> Exit {
     let mut pause = FIRST_PAUSE;
     loop {
         match info(fd) {
-            Ok(Some(status)) => return Some(Exit::of_status(status)),
+            Ok(Some(status)) => return Exit::of_status(status),
             Ok(None) => {}
             Err(error) => {
                 log::error!("{error}");
-                return None;
+                return std::future::pending().await;
             }
-        }
-        if tokio::time::Instant::now() > end {
-            return None;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -226,17 +250,24 @@ mod tests {
     use crate::sys::command::Command;
     use crate::sys::reaper::tests::start_alone;
 
-    fn status_of(script: &str) -> Exit {
+    /// What is learnt of a script's end.
+    fn status_of(script: &str, told: Option<u32>, kernel: bool) -> u32 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let _alone = start_alone();
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
             let fd = open(child.pid()).unwrap();
-            let foreign = Foreign::watch(child.pid(), fd, ExitSource::Kernel).unwrap();
+            let (sender, receiver) = oneshot::channel();
+            let source = ExitSource { told: receiver, kernel };
+            let foreign = Foreign::watch(child.pid(), fd, source).unwrap();
+            match told {
+                Some(status) => sender.send(Exit::exited(status.cast_signed())).unwrap(),
+                None => drop(sender),
+            }
             let exit = foreign.exited().await;
-            assert_eq!(exit.status, child.exited().await.status);
+            child.exited().await;
             assert_eq!(foreign.signal(9).unwrap_err().kind(), crate::error::Kind::NotFound);
-            exit
+            exit.status
         })
     }
 
@@ -246,27 +277,33 @@ mod tests {
             // The path that such a kernel takes has tests of its own.
             return;
         }
-        assert_eq!(status_of("exit 7").status, 7);
-        assert_eq!(status_of("kill -9 $$").status, 137);
+        assert_eq!(status_of("exit 7", None, true), 7);
+        assert_eq!(status_of("kill -9 $$", None, true), 137);
     }
 
     #[test]
     fn what_is_told_is_believed_and_silence_is_an_unknown_status() {
+        assert_eq!(status_of("true", Some(9), false), 9);
+        assert_eq!(status_of("true", Some(9), kernel_tells()), 9);
+        assert_eq!(status_of("true", None, false), 255);
+    }
+
+    #[test]
+    fn of_a_process_that_is_inherited_the_status_is_known() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let _alone = start_alone();
-            for told in [Some(9), None] {
-                let child = Command::new("/bin/true").spawn().unwrap();
-                let (sender, receiver) = oneshot::channel();
-                let fd = open(child.pid()).unwrap();
-                let foreign = Foreign::watch(child.pid(), fd, ExitSource::Told(receiver)).unwrap();
-                match told {
-                    Some(status) => sender.send(Exit::exited(status)).unwrap(),
-                    None => drop(sender),
-                }
-                let expected = told.map_or(255, |status| u32::try_from(status).unwrap());
-                assert_eq!(foreign.exited().await.status, expected);
-            }
+            // A child that the reaper was not told of, as one is whose parent has ended.
+            let child = std::process::Command::new("/bin/sh")
+                .args(["-c", "read -r line; exit 7"])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            let source = ExitSource { told: oneshot::channel().1, kernel: false };
+            let foreign = Foreign::watch(pid, open(pid).unwrap(), source).unwrap();
+            drop(child);
+            assert_eq!(foreign.exited().await.status, 7);
         });
     }
 }

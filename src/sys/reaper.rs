@@ -21,10 +21,16 @@ struct Table {
     /// a container may end before its pid file has been read.
     unclaimed: BTreeMap<i32, Exit>,
     holds: usize,
+    /// Others' children, which become this process's if their parents end before them.
+    heirs: BTreeMap<i32, watch::Sender<Option<Exit>>>,
 }
 
-static TABLE: Mutex<Table> =
-    Mutex::new(Table { known: BTreeMap::new(), unclaimed: BTreeMap::new(), holds: 0 });
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    known: BTreeMap::new(),
+    unclaimed: BTreeMap::new(),
+    holds: 0,
+    heirs: BTreeMap::new(),
+});
 
 fn table() -> MutexGuard<'static, Table> {
     // Nothing in a critical section here can panic half way.
@@ -144,6 +150,36 @@ impl Drop for Hold {
     }
 }
 
+/// A process whose parent is a descendant of this one: a subreaper inherits it when that parent
+/// ends first.
+pub(super) struct Heir {
+    pid: i32,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+impl Heir {
+    /// Keeps the status of that process, which must be alive, should it be this one's to reap.
+    pub(super) fn expect(pid: i32) -> Self {
+        let (sender, exit) = watch::channel(None);
+        table().heirs.insert(pid, sender);
+        Self { pid, exit }
+    }
+
+    /// Its status, once this process has reaped it; never, if somebody else has.
+    pub(super) async fn reaped(&mut self) -> Exit {
+        match self.exit.wait_for(Option::is_some).await.map(|seen| *seen) {
+            Ok(Some(exit)) => exit,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        table().heirs.remove(&self.pid);
+    }
+}
+
 /// Starts the reaping on the current tokio runtime.
 ///
 /// # Errors
@@ -167,6 +203,8 @@ fn reap() {
         if let Some(sender) = table.known.remove(&pid) {
             // Nobody may be listening any more.
             sender.send_replace(Some(exit));
+        } else if let Some(heir) = table.heirs.get(&pid) {
+            heir.send_replace(Some(exit));
         } else if table.holds > 0 {
             table.unclaimed.insert(pid, exit);
         }

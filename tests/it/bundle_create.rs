@@ -1,9 +1,10 @@
 //! `nexcage bundle create`: what it makes runs under crun and runc, whatever it was made of, and
 //! nothing is left of what could not be made.
 
-use crate::support::{bed, proc};
+use crate::support::{Scene, bed, proc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -186,7 +187,7 @@ fn a_bundle_from_an_image_of_umoci_or_skopeo_runs() {
              srv:\napp\nopaque\n\nsrv/opaque:\nnew\ndone\n/\nimage\n";
         assert!(said.replace(" groups=1000(app)", "").ends_with(end), "{source}: {said}");
         let config = fs::read_to_string(place.at("b/config.json")).unwrap();
-        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["process"]["cwd"], "/tmp");
         assert_eq!(config["annotations"]["org.opencontainers.image.stopSignal"], "SIGQUIT");
         assert_eq!(config["annotations"]["l"], "v");
@@ -323,7 +324,12 @@ fn hostile_archives_leave_nothing_outside_and_nothing_half_made() {
     ] {
         file.write_all(header.as_bytes()).unwrap();
     }
-    place.made(&["--rootfs", "bad.tar"]);
+    // A umask of the caller's does not close the folders that are made on the way.
+    place.sh(&format!(
+        "umask 077; {} bundle create b --rootfs bad.tar",
+        env!("CARGO_BIN_EXE_nexcage")
+    ));
+    assert_eq!(fs::metadata(place.at("b/rootfs/etc")).unwrap().mode() & 0o7777, 0o755);
     assert!(place.at("b/rootfs").join(&outside[1..]).join("x").is_file());
     assert_eq!(place.names("outside"), ["file"]);
     let after = fs::metadata(place.at("outside/file")).unwrap();
@@ -367,4 +373,75 @@ async fn a_signal_in_the_middle_leaves_nothing() {
         assert!(text(&output.stderr).contains(&format!("stopped by {signal}")), "{output:?}");
         assert_eq!(place.names(""), ["bomb.tar.gz"]);
     }
+}
+
+#[tokio::test]
+async fn a_container_of_crictls_files_joins_a_sandbox_that_runs() {
+    let scene = Scene::new();
+    let cri = |key: &str| format!("io.kubernetes.cri.{key}");
+    let sandbox = scene.bundle("s1", &["sleep", "1000"]).edit(|spec| {
+        spec["hostname"] = "pod-1".into();
+        spec["annotations"] = json!({
+            cri("container-type"): "sandbox", cri("sandbox-uid"): "u1",
+        });
+    });
+    let place = Place::new();
+    let write = |name: &str, value: &Value| {
+        fs::write(place.at(name), value.to_string()).unwrap();
+    };
+    write(
+        "pod.json",
+        &json!({
+            "metadata": {"name": "web", "uid": "u1", "namespace": "default"},
+            "dns_config": {"servers": ["10.0.0.1"]},
+        }),
+    );
+    let script = "hostname; readlink /proc/self/ns/net; readlink /proc/self/ns/pid; cat /etc/resolv.conf; id -u";
+    write(
+        "container.json",
+        &json!({
+            "metadata": {"name": "c"}, "image": {"image": "busybox"},
+            "command": ["/bin/sh", "-c"], "args": [script],
+            "linux": {"security_context": {
+                "namespace_options": {"pid": 1}, "run_as_username": "app",
+                "seccomp": {"profile_type": 1},
+            }},
+        }),
+    );
+    let root = bed::rootfs();
+    let create = |more: &[&str]| {
+        let words = [
+            "--cri-container",
+            "container.json",
+            "--cri-sandbox",
+            "pod.json",
+            "--container-id",
+            "c1",
+            "--rootfs",
+            root.to_str().unwrap(),
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nexcage"));
+        command.args(["--namespace", &scene.namespace, "bundle", "create"]).args(words);
+        command.args(more).current_dir(place.0.path()).output().unwrap()
+    };
+    let refused = create(&["--sandbox-id", "s1"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(text(&refused.stderr).contains("sandbox s1 is unknown"), "{refused:?}");
+    let task = scene.running(&sandbox).await;
+    let pid = task.state("s1", "").await.unwrap().pid;
+    let made = create(&[]);
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(text(&made.stdout), "/run/nexcage/s1/c1\n");
+    let net = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let pids = fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    for runtime in [bed::crun(), bed::runc()] {
+        let said = place.run(&runtime, "/run/nexcage/s1/c1");
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..2], ["pod-1", net.to_str().unwrap()], "{said}");
+        assert_ne!(lines[2], pids.to_str().unwrap(), "{said}");
+        assert_eq!(lines[3..], ["nameserver 10.0.0.1", "1000"], "{said}");
+    }
+    let again = create(&["--sandbox-id", "s1"]);
+    assert!(text(&again.stderr).contains("not empty"), "{again:?}");
+    fs::remove_dir_all("/run/nexcage/s1").unwrap();
 }

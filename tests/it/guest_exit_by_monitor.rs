@@ -1,6 +1,7 @@
 //! How a guest ended, where the kernel does not tell: LXC's monitor does.
 
 use crate::support::{Bundle, Scene, Task, proc};
+use nix::sys::signal::Signal;
 use protobuf::MessageField;
 use serde_json::json;
 
@@ -15,7 +16,7 @@ async fn created(scene: &Scene, id: &str, script: &str) -> (Bundle, Task, u32) {
         MessageField::some(crate::support::bundle::toml_options("[lxc]\nexit_by_monitor = true"));
     let pid = task.create(&request).await.unwrap();
     let fifo = format!("/run/lxc/run/nexcage/{}/{id}/monitor-fifo", scene.namespace);
-    assert!(std::fs::exists(&fifo).unwrap(), "the kernel would be asked");
+    assert!(std::fs::exists(&fifo).unwrap(), "LXC's monitor is not heard");
     (bundle, task, pid)
 }
 
@@ -65,22 +66,35 @@ async fn signals_are_told_as_128_and_the_signal() {
     }
 }
 
+/// Kills lxc-start, the guest's parent; the guest goes on.
+async fn without_lxc_start(scene: &Scene, id: &str, script: &str) -> (Bundle, Task, u32) {
+    let (bundle, task, pid) = created(scene, id, script).await;
+    task.start(id, "").await.unwrap();
+    let monitor = proc::number(pid, "status", "PPid:") as u32;
+    let supervisor = task.hello(id).await.unwrap().shim_pid;
+    assert!(proc::children(supervisor).contains(&monitor), "{monitor} is not lxc-start");
+    crate::support::scene::kill(monitor);
+    proc::eventually("the supervisor has the guest", || proc::children(supervisor).contains(&pid))
+        .await;
+    (bundle, task, pid)
+}
+
 #[tokio::test]
-async fn a_status_that_nobody_has_seen_is_255_and_the_log_says_so() {
+async fn the_status_of_a_guest_whose_lxc_start_is_gone_is_known() {
     let scene = Scene::new();
-    let (bundle, task, pid) = created(&scene, "c", "sleep 1000").await;
-    task.start("c", "").await.unwrap();
-    let monitor = proc::number(pid, "status", "PPid:");
-    let before = task.hello("c").await.unwrap().shim_pid;
-    assert!(proc::children(before).contains(&(monitor as u32)), "{monitor} is not lxc-start");
-    crate::support::scene::kill(monitor as u32);
-    proc::eventually("lxc-start is gone", || !proc::is_alive(monitor as u32)).await;
-    assert!(proc::is_alive(pid), "the guest ended with lxc-start");
-    task.kill("c", "", 9).await.unwrap();
-    assert_eq!(end(&task, "c").await, 255);
-    let log = bundle.logged();
-    assert!(log.contains("255") || log.contains("unknown"), "{log}");
-    assert!(!proc::is_alive(pid));
+    let script = "trap 'exit 7' USR1; echo; while :; do sleep 0.02; done";
+    for (id, signal, expected) in [("c7", Signal::SIGUSR1, 7), ("c9", Signal::SIGKILL, 137)] {
+        let (bundle, task, pid) = without_lxc_start(&scene, id, script).await;
+        // pid 1 of a namespace takes no signal but KILL before it has a handler for it.
+        proc::eventually("it ends", || {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal).ok();
+            !proc::is_alive(pid)
+        })
+        .await;
+        assert_eq!(end(&task, id).await, expected, "{id}");
+        let log = bundle.logged();
+        assert!(!log.contains("255"), "{log}");
+    }
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
 }
 

@@ -1,6 +1,7 @@
 //! Images of different kinds on LXC: with nothing in them but one program, for a user who is not
 //! root, with a root file system that cannot be written, with ids of their own.
 
+use crate::bed::{Bed, Pair};
 use crate::same_as_crun::{run, same};
 use crate::support::{Scene, bed};
 use serde_json::{Value, json};
@@ -123,4 +124,19 @@ async fn an_exec_has_the_same_ids() {
     assert_eq!(task.wait("c", "").await.unwrap(), 137);
     task.delete("c", "").await.unwrap();
     assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
+}
+
+/// As ctr asks for it: the image's files are given to the namespace's root, and so are the pipes.
+#[test]
+fn a_user_namespace_of_ctrs() {
+    for containerd in ["1.6", "1.7", "2.1"] {
+        let bed = Bed::new(Pair { containerd, runtime: "lxc" });
+        let ids = "0:100000:65536";
+        let script = "id -u; stat -c %u /etc/passwd; xargs < /proc/self/gid_map; exit 6";
+        let flags = ["--rm", "--uidmap", ids, "--gidmap", ids];
+        let ended = bed.run(&flags, "c", &["sh", "-c", script]).finish();
+        let said = (ended.code, ended.stdout.as_str());
+        assert_eq!(said, (6, "0\n0\n0 100000 65536\n"), "{containerd}: {ended:?}");
+        bed.leave_nothing();
+    }
 }

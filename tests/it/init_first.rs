@@ -185,11 +185,7 @@ fn attributes_of_mounts_are_set_below_too_if_asked() {
 
 #[test]
 fn a_readonly_root_leaves_what_is_mounted_in_it_and_the_working_folder_is_made() {
-    let part = First {
-        readonly_root: true,
-        root_propagation: Some(libc::MS_SLAVE | libc::MS_REC),
-        ..First::default()
-    };
+    let part = First { readonly_root: true, ..First::default() };
     let mut description = with("touch /x 2>&1; touch /dev/x && echo dev; pwd", part);
     description.process.cwd = "/made/here".to_owned();
     assert_eq!(guest::run(&description), "touch: /x: Read-only file system\ndev\n/made/here\n");
@@ -197,8 +193,9 @@ fn a_readonly_root_leaves_what_is_mounted_in_it_and_the_working_folder_is_made()
 
 #[test]
 fn root_propagation_is_as_described() {
-    for (flags, tag) in [(libc::MS_SHARED, "shared:"), (libc::MS_UNBINDABLE, "unbindable")] {
-        let part = First { root_propagation: Some(flags), ..First::default() };
+    for (flag, tag) in [(libc::MS_SHARED, "shared:"), (libc::MS_UNBINDABLE, "unbindable")] {
+        let root = Attributes { path: "/".to_owned(), propagation: flag, ..Attributes::default() };
+        let part = First { attributes: vec![root], ..First::default() };
         let output = guest::run(&with("awk '$5 == \"/\"' /proc/self/mountinfo", part));
         assert!(output.contains(tag), "{output}");
     }

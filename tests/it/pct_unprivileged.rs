@@ -114,6 +114,29 @@ async fn a_guest_whose_root_fits_runs_with_ids_of_its_own() {
     assert!(said.contains("cannot be written\n0\n") && said.contains("mqueue"), "{said}");
 }
 
+#[tokio::test]
+async fn its_hooks_run_as_those_of_any_guest() {
+    let scene = node::scene("pct");
+    let (root, notes) = (shifted_root(&scene), scene.folder().join("order"));
+    let bundle = bundle(&scene, "cat /proc/self/uid_map | tr -s ' '", |spec| {
+        spec["root"]["path"] = json!(root);
+        let hook = |script: String| {
+            json!([{
+                "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"],
+            }])
+        };
+        for kind in ["prestart", "createRuntime", "poststart", "poststop"] {
+            spec["hooks"][kind] = hook(format!("echo {kind} >> {}", notes.display()));
+        }
+        // In the guest's namespaces its root is root.
+        spec["hooks"]["createContainer"] = hook("test $(id -u) = 0".to_owned());
+    });
+    let (said, status) = run(&scene, &bundle, UNPRIVILEGED).await;
+    assert_eq!((said.as_str(), status), (" 0 100000 65536\n", 0));
+    let order = std::fs::read_to_string(notes).unwrap();
+    assert_eq!(order, "prestart\ncreateRuntime\npoststart\npoststop\n");
+}
+
 /// A pod's network namespace belongs to the host's root, and the kernel lets nobody else mount a
 /// sysfs of it.
 #[tokio::test]

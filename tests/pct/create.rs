@@ -172,6 +172,15 @@ fn extract(guest: &Guest, template: &str, root: &Path) -> Outcome {
     };
     // pct opens the archive itself: who unpacks it need not be allowed to.
     let archive = fs::File::open(template).or_else(|error| fail(reason(&error)))?;
+    // What tar sees by itself only in a file that it opens.
+    let packers = [
+        (".gz", "--gzip"),
+        (".bz2", "--bzip2"),
+        (".xz", "--xz"),
+        (".lzo", "--lzop"),
+        (".zst", "--zstd"),
+    ];
+    command.args(packers.iter().filter(|(end, _)| template.ends_with(end)).map(|(_, flag)| flag));
     command.stdin(archive).args([
         "--extract",
         "--file",

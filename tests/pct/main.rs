@@ -5,8 +5,8 @@
 //! written from those observations and from nothing else.
 //!
 //! `pct --setup FOLDER`, inside tests/bed/enter, makes a node of the private namespaces: /etc/pve
-//! (see [`cluster`]), an empty /var/lib/lxc, LXC's monitor daemon, a bridge where the kernel has
-//! them; FOLDER, for PATH, gets `pct`, `pvesh`, `pveversion` and `systemctl`, which are all this
+//! (see [`cluster`]), an empty /var/lib/lxc, LXC's monitor daemon, pve-manager's version below
+//! /usr/share/perl5, a bridge where the kernel has them; FOLDER, for PATH, gets `pct`, `pvesh`, `pveversion` and `systemctl`, which are all this
 //! program. The cgroups lxc/<vmid> are the machine's: two nodes at once need different vmids.
 //!
 //! # Faults

@@ -609,7 +609,7 @@ mod tests {
         let task = b"task UPID:pve:000001CE:000343BE:6B02696B:vzcreate:102:root@pam:\0";
         assert!(is_worker_for(task, 102) && !is_worker_for(task, 10));
         assert!(!is_worker_for(b"vi\0:vzcreate:102:", 102));
-        let line = b"pct\0create\0102\0--description\0nexcage-id: a\nnexcage-generation: 1b4e\n\0";
+        let line = b"pct\0create\0902\0--description\0nexcage-id: a\nnexcage-generation: 1b4e\n\0";
         assert_eq!(generations(line).collect::<Vec<_>>(), ["1b4e"]);
     }
 
@@ -620,7 +620,7 @@ mod tests {
         let (go_on, hangs) = std::sync::mpsc::channel::<()>();
         let (came, late) = std::sync::mpsc::channel();
         let work = move |_: &Host| Ok(hangs.recv().is_err());
-        let undo = move |_: &Host, done: Result<bool>| drop(came.send(done.is_ok()));
+        let undo = move |_: &Host, done: Result<bool>| came.send(done.is_ok()).unwrap();
         let error = host.ask_or(Duration::from_millis(1), work, undo).await.unwrap_err();
         assert_eq!(error.kind(), Kind::DeadlineExceeded);
         assert!(error.to_string().contains("/etc/pve does not answer"), "{error}");

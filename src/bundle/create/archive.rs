@@ -117,8 +117,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn header(&mut self) -> Result<Option<Header>> {
-        let left = self.left + self.padding;
-        self.skip(left)?;
+        self.skip()?;
         let mut header = Header::new_old();
         let mut got = 0;
         while got < BLOCK {
@@ -156,11 +155,13 @@ impl<R: Read> Archive<R> {
         let link = OsString::from_vec(link);
         let shown = quoted(&String::from_utf8_lossy(&path));
         let device = || -> Result<(u32, u32)> {
-            let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default);
-            Ok((
-                number(header.device_major()).map_err(wrong)?,
-                number(header.device_minor()).map_err(wrong)?,
-            ))
+            // Both kinds of headers have the numbers at the same place; older ones have none.
+            let field = |at: usize| header.as_bytes().get(at..at + 8).unwrap_or_default();
+            let part = |value: io::Result<Option<u32>>, at: usize| {
+                let value = value.map(|number| number.unwrap_or_default().into());
+                number(value, field(at)).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+            };
+            Ok((part(header.device_major(), 329)?, part(header.device_minor(), 337)?))
         };
         let kind = match header.entry_type() {
             // Archives from before there was a type for folders.
@@ -227,11 +228,15 @@ impl<R: Read> Archive<R> {
         Ok(name)
     }
 
-    fn skip(&mut self, bytes: u64) -> Result<()> {
+    /// Goes to the end of the current entry.
+    fn skip(&mut self) -> Result<()> {
+        let (left, padding) = (self.left, self.padding);
         (self.left, self.padding) = (0, 0);
-        if io::copy(&mut (&mut self.source).take(bytes), &mut io::sink())? < bytes {
+        if io::copy(&mut (&mut self.source).take(left), &mut io::sink())? < left {
             return Err(cut());
         }
+        // umoci does not fill the last block of all.
+        io::copy(&mut (&mut self.source).take(padding), &mut io::sink())?;
         Ok(())
     }
 }
@@ -421,6 +426,8 @@ mod tests {
         let mut broken = header(EntryType::Regular, "x", 0);
         broken.as_mut_bytes()[0] = b'y';
         assert!(one(&broken).contains("not a tar"));
+        let unfilled = [header(EntryType::Regular, "x", 2).as_bytes().as_slice(), b"hi"].concat();
+        assert_eq!(entries(&unfilled).unwrap()[0].1, b"hi");
         assert!(entries(b"no tar at all").unwrap_err().to_string().contains("middle"));
         let mut nobody = header(EntryType::Regular, "x", 0);
         nobody.set_uid(0xffff_ffff);

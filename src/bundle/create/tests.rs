@@ -9,7 +9,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap() }
+        Self { folder: tempfile::tempdir_in("/var/tmp").unwrap() }
     }
 
     fn at(&self, path: &str) -> PathBuf {

@@ -235,9 +235,7 @@ fn translated(spec: &Value, driver: Driver, host: &Host<'_>) -> Result<()> {
         spec,
         &translate::Host {
             driver,
-            lxc_version: (5, 0),
             cgroup2: host.cgroup2,
-            name: "container",
             rootfs: &rootfs,
             gate: &place.folder.path().join("gate"),
             program: &place.folder.path().join("nexcage-init"),

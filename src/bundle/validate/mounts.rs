@@ -208,10 +208,11 @@ fn is_size(word: &str) -> bool {
     let value = word.split(',').next().and_then(|part| part.strip_prefix("size="));
     value.is_some_and(|value| {
         let digits = value.trim_end_matches(|char: char| "kKmMgGtTpPeE%".contains(char));
-        let plain = digits.strip_prefix("0x").unwrap_or(digits);
-        !plain.is_empty()
-            && value.len() - digits.len() <= 1
-            && plain.bytes().all(|byte| byte.is_ascii_hexdigit())
+        let is_number = match digits.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).is_ok(),
+            None => digits.parse::<u64>().is_ok(),
+        };
+        is_number && !digits.starts_with('+') && value.len() - digits.len() <= 1
     })
 }
 

@@ -4,6 +4,7 @@ use super::Host;
 use super::at::At;
 use super::process::cpu_list;
 use crate::config::input::quoted;
+use serde_json::Value;
 
 /// Below this, not even a runtime's own process fits (crun and runc fail on it).
 const LEAST_MEMORY: i128 = 512 << 10;
@@ -126,7 +127,7 @@ fn memory(at: &At<'_>, host: &Host<'_>) {
     }
     if host.cgroup2 {
         for key in ["swappiness", "disableOOMKiller"] {
-            let is_off = at.at(key).value.is_null() || at.at(key).value == &false;
+            let is_off = matches!(at.at(key).value, Value::Null | Value::Bool(false));
             if !is_off {
                 at.at(key).warning("is for cgroup v1, and this host's are version 2", "remove it");
             }

@@ -10,6 +10,7 @@ use crate::cli::{Said, failed};
 use crate::config::{self, BackendName, Config};
 use crate::error::{Context, Error, Result};
 use crate::id::Namespace;
+use nix::sys::stat::{Mode, umask};
 use std::path::Path;
 
 /// Where containerd's CRI plugin has its containers.
@@ -18,6 +19,8 @@ const CRI_NAMESPACE: &str = "k8s.io";
 /// Makes a bundle, and says where it is. A signal that stops it gives 128 and its number as the
 /// exit status, as of a program that it has ended.
 pub fn create(global: &Global, mut args: BundleCreate) -> Result<Said> {
+    // Folders that an archive has no entry for are everybody's to enter, as in any image.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let cri = cri(global, &mut args)?;
     let request = request(global, args)?;
     let stop = Stop::on_signals()?;

@@ -53,6 +53,8 @@ pub(super) struct Mounts<'a> {
     pub mappings: Option<[&'a serde_json::Value; 2]>,
     /// The namespaces that belong to a user namespace above the guest's own, if it has one.
     pub foreign: Vec<&'static str>,
+    /// Its cgroup namespace is the host's, or another container's.
+    pub foreign_cgroups: bool,
     /// What the guest goes without.
     pub notes: Vec<String>,
     done: Vec<Done>,
@@ -71,6 +73,7 @@ impl<'a> Mounts<'a> {
             targets: vec![Target { base: None, path: "dev".into(), kind: Missing::Folder }],
             mappings: None,
             foreign: Vec::new(),
+            foreign_cgroups: false,
             notes: Vec::new(),
             done: vec![dev],
             has_dev: false,
@@ -140,7 +143,7 @@ impl<'a> Mounts<'a> {
             )),
             ("devpts", "dev/pts") => self.pts(mount, &options),
             ("devpts", _) => Err(destination.refused("LXC mounts a devpts on /dev/pts only")),
-            ("cgroup" | "cgroup2", "sys/fs/cgroup") => self.cgroups(mount, &options, path),
+            ("cgroup" | "cgroup2", "sys/fs/cgroup") => self.cgroups(mount, &options, said, path),
             ("cgroup" | "cgroup2", _) => {
                 Err(destination.refused("LXC mounts cgroups on /sys/fs/cgroup only"))
             }
@@ -314,10 +317,29 @@ impl<'a> Mounts<'a> {
         Ok(())
     }
 
-    fn cgroups(&mut self, mount: &At<'_>, options: &Options, path: String) -> Result<()> {
+    fn cgroups(
+        &mut self,
+        mount: &At<'_>,
+        options: &Options,
+        said: String,
+        path: String,
+    ) -> Result<()> {
         if let Some(word) = options.data.first() {
             let at = mount.at("options");
             return Err(at.refused(format!("LXC cannot have {} on cgroups", quoted(word))));
+        }
+        if self.host.cgroup2 && self.foreign_cgroups {
+            // LXC mounts those of a namespace of the guest's own only.
+            if self.mappings.is_some() {
+                let bind = ["bind".to_owned()];
+                self.entry(mount, "/sys/fs/cgroup", "none", &bind, &path, Missing::Folder)?;
+            } else {
+                let words = &options.words;
+                self.entry(mount, "cgroup2", "cgroup2", words, &path, Missing::Folder)?;
+            }
+            self.attributes(&path, options, false);
+            self.done.push(Done { said, path, inside: Inside::Fixed });
+            return Ok(());
         }
         let readonly = options.set & libc::MOUNT_ATTR_RDONLY != 0;
         let value = if readonly { "cgroup:ro:force" } else { "cgroup:rw:force" };

@@ -6,16 +6,16 @@ use super::{Driver, Host, IdMap};
 use crate::config::input::quoted;
 use crate::error::Result;
 
-/// runtime-spec's name, LXC's, and the flag of clone(2).
-const KINDS: [(&str, &str, i32); 8] = [
-    ("mount", "mnt", libc::CLONE_NEWNS),
-    ("user", "user", libc::CLONE_NEWUSER),
-    ("pid", "pid", libc::CLONE_NEWPID),
-    ("network", "net", libc::CLONE_NEWNET),
-    ("ipc", "ipc", libc::CLONE_NEWIPC),
-    ("uts", "uts", libc::CLONE_NEWUTS),
-    ("cgroup", "cgroup", libc::CLONE_NEWCGROUP),
-    ("time", "time", libc::CLONE_NEWTIME),
+/// runtime-spec's name, and LXC's.
+const KINDS: [(&str, &str); 8] = [
+    ("mount", "mnt"),
+    ("user", "user"),
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroup", "cgroup"),
+    ("time", "time"),
 ];
 
 /// user_namespaces(7): the kernel takes no more ranges.
@@ -37,7 +37,7 @@ impl Namespaces {
         for namespace in linux.at("namespaces").items()? {
             let at = namespace.at("type");
             let name = at.some_text()?;
-            let known = KINDS.iter().zip(&mut found).find(|((kind, ..), _)| *kind == name);
+            let known = KINDS.iter().zip(&mut found).find(|((kind, _), _)| *kind == name);
             let Some((_, slot)) = known else {
                 return Err(at.wrong(format!("{} is no kind of namespace", quoted(name))));
             };
@@ -65,7 +65,7 @@ impl Namespaces {
     }
 
     fn kind(&self, name: &str) -> Option<&Option<String>> {
-        let pair = KINDS.iter().zip(&self.found).find(|((kind, ..), _)| *kind == name);
+        let pair = KINDS.iter().zip(&self.found).find(|((kind, _), _)| *kind == name);
         pair.and_then(|(_, found)| found.as_ref())
     }
 
@@ -79,17 +79,11 @@ impl Namespaces {
         self.has_new("user")
     }
 
-    /// CLONE_NEW… of all that are not simply the host's.
-    pub(super) fn flags(&self) -> u64 {
-        let pairs = KINDS.iter().zip(&self.found).filter(|(_, found)| found.is_some());
-        pairs.fold(0, |set, ((.., flag), _)| set | u64::from(flag.cast_unsigned()))
-    }
-
     /// LXC's lines for them.
     pub(super) fn lines(&self, host: &Host<'_>, config: &mut Config) -> Result<()> {
         const POINTER: &str = "/linux/namespaces";
         let mut kept = Vec::new();
-        for ((_, key, _), found) in KINDS.iter().zip(&self.found) {
+        for ((_, key), found) in KINDS.iter().zip(&self.found) {
             match found {
                 // Proxmox has cgroups of its own for its guests, below which others do not look.
                 None if *key == "cgroup" && host.driver == Driver::Pct => {}

@@ -258,9 +258,34 @@ fn a_namespace_that_is_absent_is_the_hosts_and_one_with_a_path_is_shared() {
         ]
     );
     assert!(!found.config.contains("lxc.net."));
-    assert!(found.shares_pid);
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
-    assert_eq!(found.namespaces, u64::from(flags.cast_unsigned()));
+}
+
+#[test]
+fn cgroups_of_version_2_are_mounted_in_whichever_namespace_they_are_seen_from() {
+    let seen = |own: bool, cgroup2: bool| {
+        let mut spec = spec();
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        if own {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
+        spec["mounts"] = json!([
+            { "destination": "/sys", "type": "sysfs", "source": "sysfs" },
+            { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+              "options": ["ro", "nosuid"] },
+        ]);
+        let mut host = super::tests::host(false);
+        host.cgroup2 = cgroup2;
+        translate(&spec, &host).unwrap().config
+    };
+    let line = "lxc.mount.entry = cgroup2 sys/fs/cgroup cgroup2 ro,nosuid 0 0\n";
+    for (own, cgroup2) in [(true, true), (true, false), (false, false)] {
+        let config = seen(own, cgroup2);
+        assert!(config.contains("lxc.mount.auto = cgroup:ro:force"), "{config}");
+        assert!(!config.contains(line), "{config}");
+    }
+    let config = seen(false, true);
+    assert!(config.contains(line) && !config.contains("lxc.mount.auto"), "{config}");
 }
 
 #[test]

@@ -36,10 +36,6 @@ pub fn set_up(first: &First, process: &Process) -> Result<(), Failure> {
     for path in &first.readonly {
         mounts::make_readonly(&root, path)?;
     }
-    if let Some(flags) = first.root_propagation {
-        sys::set_propagation(c"/", flags)
-            .context(|| format!("set the propagation of / to {flags:#x}"))?;
-    }
     if first.readonly_root {
         sys::set_attributes(&root, libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .context(|| "make / read-only".into())?;

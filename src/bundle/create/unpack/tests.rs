@@ -11,7 +11,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         // Not in /tmp, which has no user attributes on older kernels.
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         fs::create_dir(folder.path().join("root")).unwrap();
         fs::create_dir(folder.path().join("outside")).unwrap();
         fs::write(folder.path().join("outside/file"), "kept").unwrap();

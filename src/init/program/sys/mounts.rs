@@ -1,7 +1,7 @@
 //! Mounts, by descriptor: a path could be made to lead elsewhere meanwhile.
 
 use super::{At, Fd, Result, check, check_int};
-use core::ffi::{CStr, c_int, c_uint, c_ulong};
+use core::ffi::{CStr, c_int, c_uint};
 use core::mem::{size_of, zeroed};
 use core::ptr::null;
 
@@ -103,14 +103,6 @@ fn configure(
     let result =
         unsafe { libc::syscall(libc::SYS_fsconfig, context.number(), command, name, value, 0) };
     check(result).map(drop)
-}
-
-/// mount(2) of nothing but the propagation of what is mounted at a path.
-pub fn set_propagation(path: &CStr, flags: u64) -> Result<()> {
-    #[expect(unsafe_code, reason = "mount(2)")]
-    // SAFETY: the path outlives the call, and the rest is not looked at.
-    let result = unsafe { libc::mount(null(), path.as_ptr(), null(), flags as c_ulong, null()) };
-    check_int(result).map(drop)
 }
 
 /// umount2(2): gone from its place at once.
