@@ -6,6 +6,7 @@
 //! must work while a backend's command hangs.
 
 pub mod background;
+pub mod features;
 pub mod lxc;
 pub mod oci;
 pub mod pct;
@@ -15,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId, Namespace};
 use crate::spec::Spec;
 use crate::stdio::ChildIo;
-use crate::store::{Folder, Own, Record};
+use crate::store::{Folder, Own, ProcessId, Record, Status};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::handle::Process;
 use async_trait::async_trait;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +43,34 @@ pub struct ProcessIo {
     pub child: ChildIo,
     /// Where the runtime sends the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// What the command line alone asks for.
+    pub more: More,
+}
+
+/// What the caller of an OCI runtime may ask for beside a process's stdio.
+#[derive(Default)]
+pub struct More {
+    /// Fds that the process gets as 3 and on.
+    pub fds: Vec<OwnedFd>,
+    /// How many of them, from the first, are sockets of systemd's (sd_listen_fds(3)).
+    pub listen: usize,
+    /// Flags of a runtime's command that are passed on as they are.
+    pub flags: Vec<String>,
+}
+
+impl More {
+    /// What a backend says that has none of it.
+    ///
+    /// # Errors
+    /// `Unimplemented`, which names what was asked for.
+    pub fn refuse(&self, backend: &str) -> Result<()> {
+        let what = match (&self.fds[..], &self.flags[..]) {
+            ([], []) => return Ok(()),
+            ([], flags) => flags.join(" "),
+            _ => "--preserve-fds (and LISTEN_FDS)".to_owned(),
+        };
+        Err(Error::unimplemented(format!("the backend {backend} does not have {what}")))
+    }
 }
 
 /// What a checkpoint is to contain (containerd.runc.v1.CheckpointOptions).
@@ -64,6 +94,8 @@ pub struct Checkpoint {
     pub empty_namespaces: Vec<String>,
     /// `soft`, `full`, `strict` or `ignore`; empty for the runtime's choice.
     pub cgroups_mode: String,
+    /// Flags of the runtime's command that are passed on as they are.
+    pub flags: Vec<String>,
 }
 
 /// Drives one container. Dropping a future of these kills the command that it waits for, so a
@@ -93,6 +125,21 @@ pub trait Backend: Send + Sync {
     /// first process is in.
     fn cgroup(&self) -> Option<Cgroup> {
         None
+    }
+
+    /// What has to stay open until the start, once this process has created the container and is
+    /// not the one that will start it.
+    fn hand_over(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Takes what [`Backend::hand_over`] gave in the process that created the container.
+    ///
+    /// # Errors
+    /// When it is not this backend's.
+    fn take_over(&self, kept: OwnedFd) -> Result<()> {
+        drop(kept);
+        Err(self.lacks("start by another process"))
     }
 
     /// Freezes every process.
@@ -170,6 +217,80 @@ pub fn open(
         }
         BackendName::Pct => Ok(Box::new(pct::Pct::new(place, pct::Settings::of(config)?))),
     }
+}
+
+/// The record of a container that is about to be made, by this process.
+pub fn new_record(
+    place: &Place,
+    backend: &dyn Backend,
+    spec: Spec,
+    rootfs: Option<&Path>,
+) -> Record {
+    let mut own = Own {
+        version: 1,
+        namespace: place.namespace.as_str().to_owned(),
+        backend: backend.name().to_owned(),
+        runtime: PathBuf::new(),
+        runtime_root: PathBuf::new(),
+        systemd_cgroup: false,
+        init_path: None,
+        supervisor: ProcessId::of(nix::unistd::getpid().as_raw()),
+        by_command: false,
+        created: None,
+        init: None,
+        monitor: None,
+        cgroup: None,
+        cgroups_path: spec.cgroups_path.filter(|path| path.starts_with('/')),
+        rootfs_mount: rootfs.map(Path::to_owned),
+        exit: None,
+    };
+    backend.record(&mut own);
+    Record {
+        oci_version: spec.oci_version,
+        id: place.id.as_str().to_owned(),
+        status: Status::Creating,
+        pid: None,
+        bundle: place.bundle.clone(),
+        annotations: spec.annotations,
+        own,
+    }
+}
+
+/// Takes the cgroup that config.json names out of the record if it had processes in it before the
+/// container, and says whether it had: then it is neither to be killed nor to be removed, whatever
+/// becomes of the container.
+///
+/// # Errors
+/// `InvalidArgument` for a path that is no container's.
+pub fn disown_cgroup(record: &mut Record) -> Result<bool> {
+    let shared = match &record.own.cgroups_path {
+        Some(path) => Cgroup::at(path)?.is_some_and(|cgroup| !cgroup.pids().is_empty()),
+        None => false,
+    };
+    if shared {
+        record.own.cgroups_path = None;
+    }
+    Ok(shared)
+}
+
+/// The cgroup of a container whose first process has that pid, as soon as it is created.
+pub fn cgroup_of(backend: &dyn Backend, pid: i32) -> Option<Cgroup> {
+    let found = match backend.cgroup() {
+        Some(cgroup) => Ok(Some(cgroup)),
+        None => Cgroup::of(pid),
+    };
+    found.unwrap_or_else(|error| {
+        log::warn!("no cgroup to watch: {error}");
+        None
+    })
+}
+
+/// Undoes a creation that has failed half way; what would not go.
+pub async fn undo(backend: &dyn Backend, record: Option<&Record>) -> Vec<Error> {
+    let mut errors = Vec::new();
+    errors.extend(delete_bounded(backend, true).await.err());
+    errors.extend(record.and_then(|record| record.own.remove_cgroup().err()));
+    errors
 }
 
 /// The backend that made a recorded container.

@@ -4,17 +4,34 @@
 //! chooses, and reports. Exit status: 0, 1 when what was asked failed, 2 when it was not
 //! understood; `run` and `exec` give the container process's own.
 
+mod about;
 mod args;
 mod bundle;
+mod checkpoint;
+mod create;
+mod delete;
 mod doctor;
+mod events;
+mod exec;
+mod foreground;
+mod life;
+mod limits;
+mod log;
+mod output;
 mod route;
+mod runtime;
+mod signals;
+mod state;
 mod vmid;
+mod watcher;
 
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::sys::process;
 use crate::vmid::reconcile::Options;
-use args::{Cli, Command, Global, LogFormat, ReportFormat};
+use args::{Cli, Command, Global, ReportFormat};
 use clap::{CommandFactory, Parser};
+use runtime::Runtime;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,13 +55,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
-    env_logger::init();
-    let Said { status, out, err } = match cli.command {
-        Some(command) => {
-            run(&cli.global, command).unwrap_or_else(|error| failed(&cli.global, &error))
-        }
-        None => version(ReportFormat::Text),
-    };
+    // Before anything is opened: what the caller left open is for nobody that is started here,
+    // unless it is passed on by name.
+    process::seal_inherited_fds();
+    let done = log::init(&cli.global).and_then(|()| match cli.command {
+        Some(command) => run(&cli.global, command),
+        None => Ok(version(ReportFormat::Text)),
+    });
+    let Said { status, out, err } = done.unwrap_or_else(|error| failed(&cli.global, &error));
     let written = std::io::stdout().write_all(out.as_bytes());
     drop(std::io::stderr().write_all(err.as_bytes()));
     if written.is_err() { ExitCode::FAILURE } else { ExitCode::from(status) }
@@ -52,23 +70,33 @@ pub fn main() -> ExitCode {
 
 /// What is said of an error.
 fn failed(global: &Global, error: &Error) -> Said {
-    let err = match global.log_format {
-        LogFormat::Text => format!("nexcage: {error}\n"),
-        LogFormat::Json => {
-            let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-            let line = serde_json::json!({
-                "level": "error", "msg": error.to_string(), "time": time.to_string(),
-            });
-            format!("{line}\n")
-        }
-    };
-    Said { status: 1, out: String::new(), err }
+    Said { status: 1, out: String::new(), err: log::failed(global, error) }
 }
 
 /// Does what a command line asks for.
 fn run(global: &Global, command: Command) -> Result<Said> {
     let say = |out: String| Said { out, ..Said::default() };
+    let runtime = || Runtime::of(global);
     match command {
+        Command::Create(args) => create::create(runtime()?, args),
+        Command::Run(args) => create::run(runtime()?, args),
+        Command::Start { id } => life::start(&runtime()?, &id),
+        Command::State { id } => state::state(&runtime()?, &id),
+        Command::Kill(args) => delete::kill(&runtime()?, &args),
+        Command::Delete { id, force } => delete::delete(&runtime()?, &id, force),
+        Command::Exec(args) => exec::exec(&runtime()?, &args),
+        Command::List { format, quiet } => state::list(&runtime()?, format, quiet),
+        Command::Ps { id, format, args } => state::ps(&runtime()?, &id, format, &args),
+        Command::Pause { id } => life::pause(&runtime()?, &id),
+        Command::Resume { id } => life::resume(&runtime()?, &id),
+        Command::Update(args) => life::update(&runtime()?, &args),
+        Command::Events { id, interval, stats } => {
+            events::events(&runtime()?, &id, &interval, stats)
+        }
+        Command::Features => about::features(&runtime()?),
+        Command::Spec { bundle, rootless } => about::spec(&bundle, rootless),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&runtime()?, &args),
+        Command::Restore(args) => checkpoint::restore(runtime()?, *args),
         Command::Config(args::Config::Schema) => Ok(say(config::SCHEMA.to_owned())),
         Command::Config(args::Config::Check { file }) => {
             let file = file.as_deref().or(global.config.as_deref());
@@ -93,7 +121,6 @@ fn run(global: &Global, command: Command) -> Result<Said> {
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .map(|()| Said::default())
             .context(|| format!("write man pages into {}", folder.display())),
-        _ => Err(Error::unimplemented("this verb is not built yet")),
     }
 }
 

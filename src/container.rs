@@ -37,7 +37,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a backend's command may go on once the process that it is about has ended.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a checkpoint that ends the container may go on after that end.
+pub(crate) const CHECKPOINT_END: Duration = Duration::from_secs(10);
 
 /// How long a runtime may keep a terminal to itself after its command has ended.
 const CONSOLE: Duration = Duration::from_secs(2);
@@ -206,11 +209,9 @@ impl Container {
             _ if all => self.signal_known(signal),
             _ => init.signal(signal).map_err(|_| Error::not_found("process already finished"))?,
         }
-        // Version 1 of the freezer keeps even SIGKILL waiting until the thaw.
         if signal == libc::SIGKILL
-            && let Some(cgroup) = self.cgroup().filter(|cgroup| cgroup.legacy("freezer").is_some())
-            && cgroup.frozen()
-            && let Err(error) = cgroup.thaw()
+            && let Some(cgroup) = self.cgroup()
+            && let Err(error) = cgroup.let_die()
         {
             log::warn!(container = self.place.id.as_str(); "thaw for SIGKILL: {error}");
         }
@@ -372,7 +373,7 @@ async fn wait_for(ended: &watch::Sender<Option<Ended>>) -> Ended {
 
 /// Waits for a backend's command that is about `process`; when that ends and the command does
 /// not within `grace`, the command is given up.
-async fn unless_dead<T>(
+pub(crate) async fn unless_dead<T>(
     process: &Process,
     grace: Duration,
     command: impl Future<Output = Result<T>>,

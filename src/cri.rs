@@ -193,6 +193,9 @@ mod tests {
                 cgroups_path: None,
                 rootfs_mount: None,
                 exit: None,
+                by_command: false,
+                created: None,
+                init_path: None,
             },
         };
         change(&mut record);

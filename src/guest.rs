@@ -33,6 +33,7 @@ use gate::{AtGate, Gate};
 use resources::DeviceRule;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -385,9 +386,27 @@ impl Guest {
         }
     }
 
-    /// Takes the hooks of kind poststop from config.json, for a guest that another process has
-    /// created.
-    pub fn recall_hooks(&self) {
+    /// The connection to the init that waits for the start.
+    pub fn hand_over(&self) -> Option<OwnedFd> {
+        self.live().waiting.take().and_then(|waiting| waiting.into_fd().ok())
+    }
+
+    /// Takes that connection in another process.
+    ///
+    /// # Errors
+    /// When the guest's init has ended.
+    pub fn take_over(&self, connection: OwnedFd) -> Result<()> {
+        let init = self.live().init;
+        let init = init.ok_or_else(|| Error::precondition("the guest has no init"))?;
+        let at_gate = AtGate::from_fd(connection, init.pid)?;
+        self.live().waiting = Some(at_gate);
+        Ok(())
+    }
+
+    /// Takes what there is to know of a guest that another process has created: its init, and its
+    /// hooks from config.json.
+    pub fn recall(&self, init: ProcessId) {
+        self.live().init = Some(init);
         match self.spec().and_then(|spec| translate::hooks_of(&spec)) {
             Ok(hooks) => {
                 let mut live = self.live();

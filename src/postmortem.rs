@@ -24,6 +24,27 @@ pub struct Remains {
     pub exit: Exit,
 }
 
+/// Takes a container's folder. One whose record `is_taken` does not know for somebody's is a
+/// leftover, and cleaned up first.
+///
+/// # Errors
+/// `AlreadyExists`; what would not go.
+pub async fn claim(place: &Place, is_taken: impl Fn(&Record) -> bool) -> Result<()> {
+    match place.folder.create() {
+        Err(error) if error.kind() == Kind::AlreadyExists => {}
+        other => return other,
+    }
+    if place.folder.load().is_ok_and(|record| is_taken(&record)) {
+        return Err(Error::already_exists(format!(
+            "container {} already exists in namespace {}",
+            place.id, place.namespace
+        )));
+    }
+    log::warn!(container = place.id.as_str(); "cleaning up what an earlier supervisor left");
+    clean(place).await?;
+    place.folder.create()
+}
+
 /// Kills what lives of a container and removes what was made for it.
 ///
 /// # Errors
@@ -43,7 +64,9 @@ pub async fn clean(place: &Place) -> Result<Remains> {
         Some(record) => bury(record, place, &mut errors).await,
         None => Remains { pid: 0, exit: Exit::unknown() },
     };
-    if place.bundle.is_absolute() {
+    // A bundle of somebody who called the command line is mounted by that somebody.
+    let by_command = record.as_ref().is_some_and(|record| record.own.by_command);
+    if place.bundle.is_absolute() && !by_command {
         errors.extend(unmount(&place.bundle.join("rootfs")).err());
     }
     if errors.is_empty() {

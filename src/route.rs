@@ -1,7 +1,7 @@
 //! Which backend a container gets, and why.
 //!
-//! In order: what the command line says, the container's own annotation, a pod's sandbox apart
-//! from all others, the rules of the configuration (the first that matches), the default. Nothing
+//! In order: what the command line says, a pod's sandbox apart from all others, the container's own
+//! annotation, the rules of the configuration (the first that matches), the default. Nothing
 //! here looks at the host: a backend whose program is missing is an error later, never a reason
 //! to take another.
 
@@ -9,8 +9,8 @@ use crate::config::{BACKEND_ANNOTATION, BackendName, Config};
 use crate::cri::{Cri, Role};
 use crate::error::Result;
 use crate::id::{ContainerId, Namespace};
+use crate::sys::fnmatch::fits;
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fmt;
 
 /// Shell-style patterns (fnmatch(3) without flags: `*` matches slashes, too), of which one has to
@@ -138,13 +138,14 @@ pub fn decide(config: &Config, subject: &Subject) -> Result<Decision> {
     if let Some(backend) = config.runtime_type {
         return Ok(decided(backend, Reason::CommandLine));
     }
+    // A pod's annotations are handed to its sandbox, too, and mean its containers.
+    if Cri::of(&subject.annotations).role == Some(Role::Sandbox) {
+        return Ok(decided(config.sandbox_backend, Reason::Sandbox));
+    }
     if let Some(name) = subject.annotations.get(BACKEND_ANNOTATION) {
         let backend = BackendName::parse(name)
             .map_err(|error| error.context(format!("annotation {BACKEND_ANNOTATION}")))?;
         return Ok(decided(backend, Reason::Annotation));
-    }
-    if Cri::of(&subject.annotations).role == Some(Role::Sandbox) {
-        return Ok(decided(config.sandbox_backend, Reason::Sandbox));
     }
     let mut passed_over = Vec::new();
     for (number, rule) in (1..).zip(&config.routing) {
@@ -203,18 +204,6 @@ impl Rule {
             return Ok("it has no condition".to_owned());
         }
         Ok(matched.join(", "))
-    }
-}
-
-/// fnmatch(3). A name with a NUL in it fits nothing.
-fn fits(pattern: &str, value: &str) -> bool {
-    let (Ok(pattern), Ok(value)) = (CString::new(pattern), CString::new(value)) else {
-        return false;
-    };
-    #[expect(unsafe_code, reason = "fnmatch(3) has no wrapper")]
-    // SAFETY: both are strings that end in a NUL and live until the call returns.
-    unsafe {
-        libc::fnmatch(pattern.as_ptr(), value.as_ptr(), 0) == 0
     }
 }
 
@@ -323,10 +312,10 @@ mod tests {
         let kind = "io.kubernetes.cri.container-type".to_owned();
         let mut one = subject("db");
         assert_eq!(decision(&config, &one).0, BackendName::Runc);
-        one.annotations.insert(kind, "sandbox".to_owned());
-        assert_eq!(decision(&config, &one).0, BackendName::Lxc);
         one.annotations.insert(BACKEND_ANNOTATION.to_owned(), "pct".to_owned());
         assert_eq!(decision(&config, &one).0, BackendName::Pct);
+        one.annotations.insert(kind, "sandbox".to_owned());
+        assert_eq!(decision(&config, &one).0, BackendName::Lxc);
         config.runtime_type = Some(BackendName::Crun);
         assert_eq!(decision(&config, &one), (BackendName::Crun, "--runtime-type".to_owned()));
     }

@@ -13,8 +13,28 @@ use protobuf::well_known_types::any::Any;
 use crate::error::{Context, Error, Result};
 use crate::sys::cgroup::{Cgroup, value};
 
+mod events;
 mod v1;
 mod v2;
+
+/// The figures of one container as `runc events` prints them (runc's types/events.go).
+///
+/// # Errors
+/// `NotFound` when it has no cgroup, or none any more.
+pub fn as_event(cgroup: &Cgroup) -> Result<serde_json::Value> {
+    let figures = match cgroup.unified() {
+        _ if cgroup.is_legacy() => {
+            let partitions = fs::read_to_string("/proc/partitions").unwrap_or_default();
+            events::of_v1(&v1::metrics(cgroup, &partitions))
+        }
+        Some(folder) => events::of_v2(&v2::metrics(folder)),
+        None => return Err(Error::not_found("the container has no cgroup with controllers")),
+    };
+    if !cgroup.exists() {
+        return Err(Error::not_found("the container's cgroup is gone"));
+    }
+    Ok(figures)
+}
 
 /// The figures of one container. The type's name stands without a prefix, as Go's typeurl has it.
 pub fn read(cgroup: &Cgroup) -> Result<Any> {

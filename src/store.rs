@@ -10,11 +10,13 @@ use crate::exit::Exit;
 use crate::id::{ContainerId, Namespace};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{pidfd, process};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -86,12 +88,16 @@ pub struct ExitRecord {
     pub status: u32,
     /// Nanoseconds since 1970.
     pub at: u64,
+    /// The status stands for one that nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 impl From<Exit> for ExitRecord {
     fn from(exit: Exit) -> Self {
         let since = exit.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { status: exit.status, at: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+        let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self { status: exit.status, at, unknown: false }
     }
 }
 
@@ -119,8 +125,17 @@ pub struct Own {
     /// Whether the runtime was told to use systemd for cgroups.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub systemd_cgroup: bool,
+    /// nexcage-init where the configuration says that it is, for guests of LXC's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_path: Option<PathBuf>,
     /// The supervisor.
     pub supervisor: Option<ProcessId>,
+    /// Made by the command line: the supervisor only watches, and commands may act on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_command: bool,
+    /// When it was created, in nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<u64>,
     /// The container's first process.
     pub init: Option<ProcessId>,
     /// LXC's monitor, where the container is a guest of LXC's.
@@ -181,6 +196,22 @@ pub struct Record {
     pub own: Own,
 }
 
+impl Record {
+    /// Notes the container's first process, and its cgroup if nobody else's processes are in it.
+    pub fn note_init(&mut self, pid: i32, cgroup: Option<Cgroup>) {
+        self.pid = Some(pid);
+        self.own.init = ProcessId::of(pid);
+        self.own.cgroup = cgroup;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.own.created = u64::try_from(since.as_nanos()).ok();
+    }
+}
+
+/// Held by whoever changes a container's record, among processes that may do so at once.
+pub struct Lock {
+    _file: Flock<File>,
+}
+
 /// One container's folder.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
@@ -226,6 +257,34 @@ impl Folder {
         };
         // A supervisor that lives, and is being cleaned up after, may write in this very moment.
         gone().or_else(|_| gone()).context(|| format!("remove {}", self.0.display()))
+    }
+
+    /// Waits until nobody else changes the record.
+    ///
+    /// # Errors
+    /// `NotFound` when the folder is gone, also when it went meanwhile.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.0.join("lock");
+        let doing = || format!("lock {}", path.display());
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .context(doing)?;
+        let file = loop {
+            match Flock::lock(file.try_clone().context(doing)?, FlockArg::LockExclusive) {
+                Ok(locked) => break locked,
+                Err((_, Errno::EINTR)) => {}
+                Err((_, errno)) => return Err(errno).context(doing),
+            }
+        };
+        let (held, there) = (file.metadata().context(doing)?, fs::metadata(&path).context(doing)?);
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(Error::not_found(format!("{}: it is gone", path.display())));
+        }
+        Ok(Lock { _file: file })
     }
 
     /// Reads the record.

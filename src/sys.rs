@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod command;
 pub mod files;
+pub mod fnmatch;
 pub mod handle;
 pub mod inroot;
 mod loopdev;

@@ -17,10 +17,11 @@ use crate::sys::command::Command;
 use crate::sys::handle::Process;
 use crate::sys::pidfd::{self, ExitSource};
 use crate::sys::process;
-use crate::sys::reaper::Child;
+use crate::sys::reaper::{self, Child};
 use async_trait::async_trait;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,7 @@ impl Settings {
     pub fn recorded(own: &Own, place: &Place) -> Self {
         Self {
             start: own.runtime.clone(),
-            init: None,
+            init: own.init_path.clone(),
             state_dir: place.folder.path().ancestors().nth(2).unwrap_or(Path::new("/")).to_owned(),
             kernel_tells: pidfd::kernel_tells(),
         }
@@ -125,8 +126,8 @@ impl Lxc {
         lxc.recorded = own.monitor;
         // The record of one whose cgroup is somebody else's names none.
         lxc.owns_cgroup = AtomicBool::new(own.cgroup.is_some() || own.cgroups_path.is_some());
-        if own.init.is_some() {
-            lxc.guest.recall_hooks();
+        if let Some(init) = own.init {
+            lxc.guest.recall(init);
         }
         Ok(lxc)
     }
@@ -192,6 +193,7 @@ impl Lxc {
     }
 
     async fn make(&self, io: ProcessIo) -> Result<Process> {
+        io.more.refuse(Backend::name(self))?;
         let settings = &self.settings;
         let init = settings.init.as_deref();
         let spec = self.guest.spec()?;
@@ -213,7 +215,14 @@ impl Lxc {
         };
         let arrived = gate.accept(|pid| guest::check_parent(pid, parent));
         let begun = Begun { hook_gate, monitor: || Some(parent), arrived, ended, source };
-        self.guest.create(prepared, begun, io).await
+        let init = self.guest.create(prepared, begun, io).await?;
+        if reaper::leaves_to_others() {
+            // The init outlives it, and is then a child of whoever called this program: the only
+            // one who learns how it ended. lxc-start would keep that to itself.
+            monitor.signal(libc::SIGKILL)?;
+            monitor.exited().await;
+        }
+        Ok(init)
     }
 
     /// lxc-start of a supervisor that is gone. One that died in the middle of a create has not
@@ -280,6 +289,7 @@ impl Backend for Lxc {
     fn record(&self, own: &mut Own) {
         own.runtime.clone_from(&self.settings.start);
         own.runtime_root = self.lxcpath().to_owned();
+        own.init_path.clone_from(&self.settings.init);
         // A cgroup that is somebody else's has been taken out of the record by now.
         if own.init.is_none() {
             own.cgroups_path = Some(format!("/{}", self.guest.cgroup()));
@@ -323,6 +333,7 @@ impl Backend for Lxc {
     }
 
     async fn exec(&self, _: &ExecId, process: &[u8], io: ProcessIo) -> Result<Process> {
+        io.more.refuse(Backend::name(self))?;
         let settings = &self.settings;
         let init = settings.init.as_deref();
         self.guest.exec(process, init, &settings.state_dir, io).await.context(|| "lxc")
@@ -330,6 +341,14 @@ impl Backend for Lxc {
 
     fn cgroup(&self) -> Option<Cgroup> {
         self.guest.limits().ok()
+    }
+
+    fn hand_over(&self) -> Option<OwnedFd> {
+        self.guest.hand_over()
+    }
+
+    fn take_over(&self, kept: OwnedFd) -> Result<()> {
+        self.guest.take_over(kept)
     }
 
     async fn pause(&self) -> Result<()> {

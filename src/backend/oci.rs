@@ -4,7 +4,7 @@
 mod log;
 mod version;
 
-use super::{Backend, Checkpoint, Place, ProcessIo};
+use super::{Backend, Checkpoint, More, Place, ProcessIo};
 use crate::config::{BackendName, Config, OciRuntime};
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
@@ -136,16 +136,30 @@ impl Oci {
     /// A command of the runtime with its global flags, and a log of its own so that commands
     /// that run side by side do not mix theirs.
     fn command(&self, log: &Path, verb: &str) -> Command {
-        let mut command = Command::new(&self.settings.program)
+        let command = Command::new(&self.settings.program);
+        self.global_flags(command, log).die_with_parent().arg(verb)
+    }
+
+    /// The command of a creation. runc takes the sockets of systemd's only if they are meant for
+    /// its pid, which nobody knows before it runs.
+    fn create_command(&self, log: &Path, more: &More) -> Command {
+        if more.listen == 0 || self.name != BackendName::Runc {
+            return self.command(log, "create");
+        }
+        let command = Command::new("/bin/sh")
+            .args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\""])
+            .arg(&self.settings.program);
+        self.global_flags(command, log).die_with_parent().arg("create")
+    }
+
+    fn global_flags(&self, command: Command, log: &Path) -> Command {
+        let command = command
             .arg("--root")
             .arg(&self.settings.root)
             .arg("--log")
             .arg(log)
             .args(["--log-format", "json"]);
-        if self.settings.systemd_cgroup {
-            command = command.arg("--systemd-cgroup");
-        }
-        command.die_with_parent().arg(verb)
+        if self.settings.systemd_cgroup { command.arg("--systemd-cgroup") } else { command }
     }
 
     /// Runs a command that takes no stdio of the container, to its end.
@@ -199,14 +213,24 @@ impl Oci {
     ) -> Result<Process> {
         let hold = reaper::hold();
         let command = command.stdin(io.child.stdin).stdout(io.child.stdout).stderr(io.child.stderr);
+        let fds = (3..).zip(io.more.fds);
+        let command = fds.fold(command, |command, (at, fd)| command.fd(at, fd));
         self.finish(command, log, None).await?;
         claim(&hold, pid_file)
     }
 
     /// The flags of a command that makes a process.
-    fn process_flags(command: Command, pid_file: &Path, console: Option<&Path>) -> Command {
-        let command = command.arg("--pid-file").arg(pid_file);
-        match console {
+    fn process_flags(command: Command, pid_file: &Path, io: &ProcessIo) -> Command {
+        let mut command = command.arg("--pid-file").arg(pid_file).args(&io.more.flags);
+        let More { fds, listen, .. } = &io.more;
+        if *listen > 0 {
+            // It adds these to the others by itself.
+            command = command.env("LISTEN_FDS", listen.to_string());
+        }
+        if fds.len() > *listen {
+            command = command.arg("--preserve-fds").arg((fds.len() - listen).to_string());
+        }
+        match &io.console_socket {
             Some(socket) => command.arg("--console-socket").arg(socket),
             None => command,
         }
@@ -239,9 +263,8 @@ impl Backend for Oci {
     async fn create(&self, io: ProcessIo) -> Result<Process> {
         create_private(&self.settings.root)?;
         let (log, pid_file) = (self.file("create.log"), self.file("init.pid"));
-        let command = self.bundle_flags(self.command(&log, "create"));
-        let command = Self::process_flags(command, &pid_file, io.console_socket.as_deref())
-            .arg(self.place.id.as_str());
+        let command = self.bundle_flags(self.create_command(&log, &io.more));
+        let command = Self::process_flags(command, &pid_file, &io).arg(self.place.id.as_str());
         let result = self.make_process(command, io, &log, &pid_file).await;
         drop(fs::remove_file(&log));
         match result {
@@ -269,7 +292,7 @@ impl Backend for Oci {
         let _files = Temporary([log.clone(), pid_file.clone(), description.clone()]);
         fs::write(&description, process).context(|| format!("write {}", description.display()))?;
         let command = self.command(&log, "exec").arg("--detach");
-        let command = Self::process_flags(command, &pid_file, io.console_socket.as_deref())
+        let command = Self::process_flags(command, &pid_file, &io)
             .arg("--process")
             .arg(&description)
             .arg(self.place.id.as_str());
@@ -320,6 +343,7 @@ impl Backend for Oci {
         for namespace in &checkpoint.empty_namespaces {
             args.extend(["--empty-ns", namespace]);
         }
+        args.extend(checkpoint.flags.iter().map(String::as_str));
         self.run("checkpoint", &args).await
     }
 
@@ -327,7 +351,7 @@ impl Backend for Oci {
         create_private(&self.settings.root)?;
         let (log, pid_file) = (self.file("restore.log"), self.file("init.pid"));
         let command = self.bundle_flags(self.command(&log, "restore").arg("--detach"));
-        let command = Self::process_flags(command, &pid_file, io.console_socket.as_deref())
+        let command = Self::process_flags(command, &pid_file, &io)
             .arg("--image-path")
             .arg(image)
             .arg(self.place.id.as_str());
@@ -405,7 +429,7 @@ fn claim(hold: &Hold, pid_file: &Path) -> Result<Process> {
     let pid = text.trim().parse().ok().filter(|&pid: &i32| pid > 0).ok_or_else(|| {
         Error::unknown(format!("the runtime wrote {text:?} to {}", pid_file.display()))
     })?;
-    hold.claim(pid).map(Process::Child)
+    hold.claim(pid)
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<String> {

@@ -26,7 +26,7 @@ use crate::guest::gate::Gate;
 use crate::guest::translate::Driver;
 use crate::guest::{Begun, Guest as Shared, Prepared};
 use crate::id::ExecId;
-use crate::store::Own;
+use crate::store::{Own, ProcessId};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::command::Command;
 use crate::sys::handle::Process;
@@ -152,8 +152,8 @@ struct Made {
     shared: Option<Arc<Shared>>,
     /// The last pct that was started and may still be at work.
     call: Option<Child>,
-    /// Another process has created the guest, and hooks of kind poststop are owed.
-    was_created: bool,
+    /// The init of a guest that another process has created; its hooks of kind poststop are owed.
+    recorded: Option<ProcessId>,
 }
 
 impl Pct {
@@ -166,7 +166,7 @@ impl Pct {
     pub fn reopen(place: Place, own: &Own) -> Self {
         let settings = Settings::recorded(own, &place);
         let pct = Self { reopened: true, ..Self::new(place, settings) };
-        pct.made().was_created = own.init.is_some();
+        pct.made().recorded = own.init;
         pct
     }
 
@@ -198,8 +198,8 @@ impl Pct {
         let (vmid, _) = noted.ok_or_else(|| Error::not_found("it has no guest"))?;
         let shared = Arc::new(Shared::new(self.place.clone(), cgroup(vmid), None));
         let mut made = self.made();
-        if made.was_created {
-            shared.recall_hooks();
+        if let Some(init) = made.recorded {
+            shared.recall(init);
         }
         Ok(made.shared.insert(shared).clone())
     }

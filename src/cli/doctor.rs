@@ -345,15 +345,18 @@ fn orphans(state_dir: &Path) -> Vec<Finding> {
         let (namespace, id) = (&record.own.namespace, &record.id);
         let lives = record.own.init.is_some_and(|init| init.is_alive());
         let state = if lives { "and runs on" } else { "and has ended" };
+        let advice = if record.own.by_command {
+            format!("nexcage --namespace {namespace} delete --force {id} removes it")
+        } else {
+            format!(
+                "containerd cleans it up when it starts; by hand: {SHIM} -namespace {namespace} \
+                 -id {id} -bundle {} delete",
+                record.bundle.display()
+            )
+        };
         findings.push(
-            Finding::ok("container", format!("{namespace}/{id} has no supervisor {state}")).advise(
-                Level::Problem,
-                format!(
-                    "containerd cleans it up when it starts; by hand: {SHIM} -namespace \
-                         {namespace} -id {id} -bundle {} delete",
-                    record.bundle.display()
-                ),
-            ),
+            Finding::ok("container", format!("{namespace}/{id} has no supervisor {state}"))
+                .advise(Level::Problem, advice),
         );
     }
     findings

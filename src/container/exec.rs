@@ -5,7 +5,7 @@ use super::{
     Container, DRAIN, Ended, GRACE, Snapshot, attach, check_signal, check_terminal, console_for,
     unless_dead, wait_for,
 };
-use crate::backend::ProcessIo;
+use crate::backend::{More, ProcessIo};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::exit::Exit;
@@ -291,8 +291,10 @@ async fn make(container: &Container, exec: &Exec, process: &[u8]) -> Result<Proc
     }
     let console = console_for(&exec.io, place)?;
     let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
-    let process =
-        container.backend.exec(&exec.id, process, ProcessIo { child, console_socket }).await?;
+    let process = container
+        .backend
+        .exec(&exec.id, process, ProcessIo { child, console_socket, more: More::default() })
+        .await?;
     let process = KillOnDrop(Some(process));
     attach(stdio, console).await?;
     if let Some((width, height)) = *exec.size() {

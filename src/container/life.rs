@@ -1,14 +1,14 @@
 //! The life of one container, from top to bottom.
 
 use super::{
-    Command, Container, DRAIN, Ended, GRACE, Op, State, Table, View, attach, check_terminal,
-    console_for, unless_dead,
+    CHECKPOINT_END, Command, Container, DRAIN, Ended, GRACE, Op, State, Table, View, attach,
+    check_terminal, console_for, unless_dead,
 };
-use crate::backend::{self, Place, ProcessIo};
+use crate::backend::{self, More, Place, ProcessIo};
 use crate::bundle::Rootfs;
 use crate::config::Config;
 use crate::cri::Cri;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{Created, Event};
 use crate::exit::Exit;
 use crate::id::{ContainerId, Namespace};
@@ -17,7 +17,7 @@ use crate::route::{self, Subject};
 use crate::shim::publisher::Publisher;
 use crate::spec::{self, Spec};
 use crate::stdio::{self, ChildIo, Stdio};
-use crate::store::{self, Folder, Own, ProcessId, Record, Status};
+use crate::store::{self, Folder, ProcessId, Record, Status};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::handle::Process;
 use crate::sys::mount::Mount;
@@ -32,9 +32,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// How long the init's end waits for the ends of execs that hang in the kernel.
 const EXECS_END: Duration = Duration::from_secs(5);
-
-/// How long a checkpoint that ends the container may go on after that end.
-const CHECKPOINT_END: Duration = Duration::from_secs(10);
 
 /// What a Create call asks for.
 #[derive(Debug)]
@@ -197,10 +194,7 @@ impl Life {
         }
         let container = &self.container;
         let mut errors = vec![error];
-        errors.extend(backend::delete_bounded(container.backend.as_ref(), true).await.err());
-        if let Some(record) = &self.made.record {
-            errors.extend(record.own.remove_cgroup().err());
-        }
+        errors.extend(backend::undo(container.backend.as_ref(), self.made.record.as_ref()).await);
         if let Some(stdio) = container.stdio.get() {
             stdio.close().await;
         }
@@ -404,7 +398,7 @@ impl Life {
         let console = console_for(&container.io, &container.place)?;
         let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
         let image = PathBuf::from(&self.made.checkpoint);
-        let io = ProcessIo { child, console_socket };
+        let io = ProcessIo { child, console_socket, more: More::default() };
         let init = container.backend.restore(&image, io).await?;
         if let Some(stdio) = container.stdio.get() {
             attach(stdio, console).await?;
@@ -516,7 +510,8 @@ async fn make(
     checkpoint: String,
 ) -> Result<Option<Process>> {
     let place = &container.place;
-    claim_folder(place).await?;
+    postmortem::claim(place, |record| record.own.supervisor.is_some_and(ProcessId::is_alive))
+        .await?;
     made.claimed = true;
     store::note_in(&place.bundle, &place.folder)?;
     made.rootfs = Rootfs::mount(&place.bundle, mounts)?;
@@ -528,14 +523,10 @@ async fn make(
         )));
     }
     made.shares_pid_namespace = spec.shares_pid_namespace();
-    let record = made.record.insert(record(container, made.rootfs.as_ref(), spec));
-    if let Some(path) = &record.own.cgroups_path
-        && Cgroup::at(path)?.is_some_and(|cgroup| !cgroup.pids().is_empty())
-    {
-        // Neither to be killed nor to be removed, whatever becomes of this container.
-        container.shares_cgroup.store(true, Ordering::Relaxed);
-        record.own.cgroups_path = None;
-    }
+    let mounted = made.rootfs.as_ref().map(Rootfs::folder);
+    let record = backend::new_record(place, container.backend.as_ref(), spec, mounted);
+    let record = made.record.insert(record);
+    container.shares_cgroup.store(backend::disown_cgroup(record)?, Ordering::Relaxed);
     place.folder.save(record)?;
     let (stdio, child) =
         Stdio::open(&container.io, container.owner, place.id.as_str(), place.namespace.as_str())
@@ -553,75 +544,20 @@ async fn make(
     }
     let console = console_for(&container.io, place)?;
     let console_socket = console.as_ref().map(|socket| socket.path().to_owned());
-    let init = container.backend.create(ProcessIo { child, console_socket }).await?;
+    let init = container
+        .backend
+        .create(ProcessIo { child, console_socket, more: More::default() })
+        .await?;
     attach(stdio, console).await?;
-    let cgroup = match container.backend.cgroup() {
-        Some(cgroup) => Ok(Some(cgroup)),
-        None => Cgroup::of(init.pid()),
-    };
-    container.cgroup.get_or_init(|| {
-        cgroup.unwrap_or_else(|error| {
-            log::warn!(container = place.id.as_str(); "no cgroup to watch: {error}");
-            None
-        })
-    });
+    container.cgroup.get_or_init(|| backend::cgroup_of(container.backend.as_ref(), init.pid()));
     record.status = Status::Created;
     note_init(record, container, &init);
     place.folder.save(record)?;
     Ok(Some(init))
 }
 
-/// Takes the container's folder. One that a dead supervisor left is cleaned up first.
-async fn claim_folder(place: &Place) -> Result<()> {
-    match place.folder.create() {
-        Err(error) if error.kind() == Kind::AlreadyExists => {}
-        other => return other,
-    }
-    let supervisor = place.folder.load().ok().and_then(|record| record.own.supervisor);
-    if supervisor.is_some_and(ProcessId::is_alive) {
-        return Err(Error::already_exists(format!(
-            "container {} already exists, under another supervisor",
-            place.id
-        )));
-    }
-    log::warn!(container = place.id.as_str(); "cleaning up what an earlier supervisor left");
-    postmortem::clean(place).await?;
-    place.folder.create()
-}
-
-fn record(container: &Container, rootfs: Option<&Rootfs>, spec: Spec) -> Record {
-    let place = &container.place;
-    let mut own = Own {
-        version: 1,
-        namespace: place.namespace.as_str().to_owned(),
-        backend: container.backend.name().to_owned(),
-        runtime: PathBuf::new(),
-        runtime_root: PathBuf::new(),
-        systemd_cgroup: false,
-        supervisor: ProcessId::of(nix::unistd::getpid().as_raw()),
-        init: None,
-        monitor: None,
-        cgroup: None,
-        cgroups_path: spec.cgroups_path.filter(|path| path.starts_with('/')),
-        rootfs_mount: rootfs.map(|rootfs| rootfs.folder().to_owned()),
-        exit: None,
-    };
-    container.backend.record(&mut own);
-    Record {
-        oci_version: spec.oci_version,
-        id: place.id.as_str().to_owned(),
-        status: Status::Creating,
-        pid: None,
-        bundle: place.bundle.clone(),
-        annotations: spec.annotations,
-        own,
-    }
-}
-
 fn note_init(record: &mut Record, container: &Container, init: &Process) {
-    record.pid = Some(init.pid());
-    record.own.init = ProcessId::of(init.pid());
-    record.own.cgroup = container.own_cgroup().cloned();
+    record.note_init(init.pid(), container.own_cgroup().cloned());
     container.backend.record(&mut record.own);
 }
 

@@ -52,6 +52,30 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it may be done to a container whose status is `status` and that has a process
+    /// unless it is stopped.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` that names the status.
+    pub fn allowed_when(self, status: Status) -> Result<()> {
+        use Status::{Created, Paused, Running};
+        let allowed = match self {
+            Self::Start => status == Created,
+            Self::Exec => matches!(status, Created | Running),
+            Self::Pause => status == Running,
+            // containerd's client pauses first.
+            Self::Checkpoint => matches!(status, Running | Paused),
+            Self::Resume => status == Paused,
+            Self::Update => matches!(status, Created | Running | Paused),
+        };
+        if allowed { Ok(()) } else { Err(self.refused(status)) }
+    }
+
+    fn refused(self, status: Status) -> Error {
+        let (verb, status) = (self.verb(), shown(status));
+        Error::precondition(format!("cannot {verb} a container that is {status}"))
+    }
+
     fn verb(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -106,30 +130,26 @@ impl State {
     /// # Errors
     /// `FailedPrecondition` that names the state.
     pub fn allow(&self, op: Op) -> Result<()> {
-        let allowed = match op {
-            Op::Start => matches!(self, Self::Created(_)),
-            Op::Exec => matches!(self, Self::Created(Some(_)) | Self::Running(_)),
-            Op::Pause => matches!(self, Self::Running(_)),
-            // containerd's client pauses first.
-            Op::Checkpoint => matches!(self, Self::Running(_) | Self::Paused(_)),
-            Op::Resume => matches!(self, Self::Paused(_)),
-            Op::Update => self.init().is_some(),
-        };
-        if allowed {
-            return Ok(());
+        // Before a restore there is nothing yet to join or to change.
+        if matches!((self, op), (Self::Created(None), Op::Exec | Op::Update)) {
+            return Err(op.refused(Status::Created));
         }
-        Err(Error::precondition(format!("cannot {} a container that is {self}", op.verb())))
+        op.allowed_when(self.status())
     }
 }
 
 impl std::fmt::Display for State {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self.status() {
-            Status::Creating => "being created",
-            Status::Created => "created and not started",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-        })
+        out.write_str(shown(self.status()))
+    }
+}
+
+fn shown(status: Status) -> &'static str {
+    match status {
+        Status::Creating => "being created",
+        Status::Created => "created and not started",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Stopped => "stopped",
     }
 }

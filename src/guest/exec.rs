@@ -12,7 +12,7 @@ use crate::init::{Description, protocol};
 use crate::stdio::ChildIo;
 use crate::sys::command::Command;
 use crate::sys::handle::Process;
-use crate::sys::reaper::{self, Child};
+use crate::sys::reaper;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,7 +31,7 @@ pub async fn exec(program: &Path, description: &Description, io: &ChildIo) -> Re
     let mut stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours))?;
     let hold = reaper::hold();
     let helper = Command::new(program).arg("exec").env_clear().fd(3, theirs);
-    let mut helper = Kill(Some(helper.spawn()?));
+    let mut helper = Kill(Some(Process::Child(helper.spawn()?)));
     gate::describe(&mut stream, description, io).await?;
     match gate::read_word(&mut stream).await? {
         protocol::PID => {}
@@ -45,11 +45,11 @@ pub async fn exec(program: &Path, description: &Description, io: &ChildIo) -> Re
     let mut child = Kill(Some(hold.claim(pid)?));
     stream.write_all(&[protocol::GO]).await.context(|| "release the exec's process")?;
     gate::until_exec(&mut stream).await?;
-    child.0.take().map(Process::Child).ok_or_else(|| Error::unknown("the exec's process is gone"))
+    child.0.take().ok_or_else(|| Error::unknown("the exec's process is gone"))
 }
 
 /// A process that is killed unless it is taken out.
-struct Kill(Option<Child>);
+struct Kill(Option<Process>);
 
 impl Drop for Kill {
     fn drop(&mut self) {

@@ -101,6 +101,23 @@ impl AtGate {
         Ok(self.pidfd.try_clone()?)
     }
 
+    /// The connection, for another process.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn into_fd(self) -> Result<OwnedFd> {
+        Ok(self.stream.into_std()?.into())
+    }
+
+    /// An init of that pid, which waits at the other end of `connection`.
+    ///
+    /// # Errors
+    /// `NotFound` when it has ended.
+    pub fn from_fd(connection: OwnedFd, pid: i32) -> Result<Self> {
+        let stream = std::os::unix::net::UnixStream::from(connection);
+        Ok(Self { stream: UnixStream::from_std(stream)?, pid, pidfd: pidfd::open(pid)? })
+    }
+
     /// Tells it what to do, hands it its stdio, and waits until all that precedes the start is
     /// done.
     ///

@@ -270,6 +270,16 @@ pub fn hooks_of(spec: &Value) -> Result<Hooks> {
     Ok(hooks::hooks(&At::top(spec, "").at("hooks"))?.0)
 }
 
+/// The words of mounts' options that are understood, those of file systems aside.
+pub fn mount_options() -> Vec<String> {
+    options::words()
+}
+
+/// The names of the capabilities that there are.
+pub fn capabilities() -> Vec<String> {
+    process::CAPABILITIES.map(|name| format!("CAP_{name}")).to_vec()
+}
+
 /// What `linux` has for every process.
 fn around(process: &mut Process, spec: &Value) -> Result<()> {
     let linux = At::top(spec, "").at("linux");

@@ -63,7 +63,7 @@ pub(super) fn start(target: &Target, args: &Args) -> Result<Vec<u8>> {
     let (ready, tell) = std::io::pipe().context(|| "make a pipe")?;
     let serve = Serve { namespace, id, listener, socket: socket.clone(), config, ttrpc_address };
     match process::fork()? {
-        Fork::Parent => {
+        Fork::Parent(_) => {
             drop(tell);
             drop(serve);
             wait_until_ready(ready).inspect_err(|_| drop(fs::remove_file(&socket)))?;

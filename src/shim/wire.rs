@@ -105,6 +105,7 @@ pub(super) fn checkpoint(request: &CheckpointTaskRequest) -> Result<Checkpoint> 
         file_locks: options.file_locks,
         empty_namespaces: options.empty_namespaces,
         cgroups_mode: options.cgroups_mode,
+        flags: Vec::new(),
     })
 }
 

@@ -249,6 +249,12 @@ impl Cgroup {
         self.set_frozen(false)
     }
 
+    /// Lets what has been sent SIGKILL die: version 1 of the freezer keeps even that waiting until
+    /// the thaw.
+    pub fn let_die(&self) -> Result<()> {
+        if self.legacy("freezer").is_some() && self.frozen() { self.thaw() } else { Ok(()) }
+    }
+
     /// Whether every process in it is frozen.
     pub fn frozen(&self) -> bool {
         match (self.legacy("freezer"), self.unified()) {

@@ -33,11 +33,19 @@ pub struct ExitSource {
     pub kernel: bool,
 }
 
+impl ExitSource {
+    /// The kernel, where it tells; else nobody.
+    pub fn at_hand() -> Self {
+        Self { told: oneshot::channel().1, kernel: kernel_tells() }
+    }
+}
+
 /// A process that is not a child of this one.
 #[derive(Clone, Debug)]
 pub struct Foreign {
     pid: i32,
-    fd: Arc<OwnedFd>,
+    /// `None` for one that had ended before it could be looked at.
+    fd: Option<Arc<OwnedFd>>,
     exit: channel::Receiver<Option<Exit>>,
 }
 
@@ -113,7 +121,7 @@ impl Foreign {
         let (sender, exit) = channel::channel(None);
         let fd = Arc::new(fd);
         let watched = watch::watch(fd.try_clone()?, Interest::READABLE)?;
-        let process = Self { pid, fd: fd.clone(), exit };
+        let process = Self { pid, fd: Some(fd.clone()), exit };
         let heir = Heir::expect(pid);
         tokio::spawn(async move {
             // A pidfd is readable from the process's end on, and for ever.
@@ -128,6 +136,16 @@ impl Foreign {
             sender.send_replace(Some(exit));
         });
         Ok(process)
+    }
+
+    /// A process that has ended, and nobody saw how.
+    pub fn gone(pid: i32) -> Self {
+        Self { pid, fd: None, exit: channel::channel(Some(Exit::unknown())).1 }
+    }
+
+    /// The fd that holds on to it, unless it was gone from the beginning.
+    pub fn fd(&self) -> Option<&OwnedFd> {
+        self.fd.as_deref()
     }
 
     /// Its pid, in this process's pid namespace.
@@ -145,8 +163,10 @@ impl Foreign {
     /// # Errors
     /// `NotFound` once it has ended, `InvalidArgument` for a number that is no signal.
     pub fn signal(&self, number: i32) -> Result<()> {
-        signal(&self.fd, number).map_err(|error| match error {
-            nix::errno::Errno::ESRCH => Error::not_found(format!("process {} has ended", self.pid)),
+        let ended = || Error::not_found(format!("process {} has ended", self.pid));
+        let fd = self.fd.as_ref().ok_or_else(ended)?;
+        signal(fd, number).map_err(|error| match error {
+            nix::errno::Errno::ESRCH => ended(),
             nix::errno::Errno::EINVAL => {
                 Error::invalid(format!("signal {number} does not exist: use 1 to 64"))
             }
@@ -159,7 +179,10 @@ impl Foreign {
     /// # Errors
     /// When the fd cannot be watched.
     pub async fn dying(&self) -> Result<()> {
-        ended(self.fd.try_clone()?).await
+        match &self.fd {
+            Some(fd) => ended(fd.try_clone()?).await,
+            None => Ok(()),
+        }
     }
 
     /// Waits for its end; returns at once if it has ended, as often as asked.
@@ -170,6 +193,27 @@ impl Foreign {
             // The runtime is ending, and with it the task that would have sent it.
             Err(_) => Exit::unknown(),
         }
+    }
+}
+
+/// Waits for the end of the process that `fd` holds on to, and asks the kernel how it ended; in a
+/// process without a runtime. `None` where the kernel does not tell, or the parent does not reap.
+pub fn wait_blocking(fd: &OwnedFd) -> Option<Exit> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    while matches!(poll(&mut polled, PollTimeout::NONE), Ok(0) | Err(nix::errno::Errno::EINTR)) {}
+    let end = std::time::Instant::now() + STATUS;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(status) = info(fd).ok()? {
+            return Some(Exit::of_status(status));
+        }
+        if std::time::Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 /// Takes ownership of an fd that a system call has just returned.
 pub(super) fn own(fd: RawFd) -> OwnedFd {
     #[expect(unsafe_code, reason = "a raw fd from fcntl has no owner yet")]
-    // SAFETY: the callers pass what fcntl(F_DUPFD_CLOEXEC) has just made: it is open, and nobody
-    // else has it.
+    // SAFETY: the callers pass what fcntl(F_DUPFD_CLOEXEC) or dup3 has just made: it is open, and
+    // nobody else has it.
     unsafe {
         OwnedFd::from_raw_fd(fd)
     }
@@ -18,8 +18,8 @@ pub(super) fn own(fd: RawFd) -> OwnedFd {
 
 /// Which side of a [`fork`] this is.
 pub enum Fork {
-    /// The process that called.
-    Parent,
+    /// The process that called, with the pid of the new one.
+    Parent(i32),
     /// The new process.
     Child,
 }
@@ -30,11 +30,11 @@ pub enum Fork {
 /// When the kernel has no room for one more process.
 pub fn fork() -> Result<Fork> {
     #[expect(unsafe_code, reason = "fork(2)")]
-    // SAFETY: `start` is single-threaded (no runtime has been made yet), so the child's memory,
-    // locks and allocator are as whole as the parent's.
+    // SAFETY: whoever calls is single-threaded (no runtime has been made yet), so the child's
+    // memory, locks and allocator are as whole as the parent's.
     let forked = unsafe { nix::unistd::fork() };
-    match forked.context(|| "fork the supervisor")? {
-        nix::unistd::ForkResult::Parent { .. } => Ok(Fork::Parent),
+    match forked.context(|| "fork")? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
         nix::unistd::ForkResult::Child => Ok(Fork::Child),
     }
 }
@@ -66,6 +66,79 @@ pub fn close_inherited_fds() {
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
     }
+}
+
+/// Has every fd but the standard ones closed in whatever this process starts. Whoever calls a
+/// command may have left fds open in it, and a program that keeps one keeps its reader waiting.
+pub fn seal_inherited_fds() {
+    #[expect(unsafe_code, reason = "close_range(2) has no wrapper")]
+    // SAFETY: the call takes numbers, and closes nothing in this process.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return;
+    }
+    // Before Linux 5.11.
+    let fds = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for fd in fds.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()) {
+        if fd > 2 {
+            #[expect(unsafe_code, reason = "fds that the caller left have no owner here")]
+            // SAFETY: F_SETFD changes one flag; one that is not open any more is EBADF.
+            unsafe {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// A duplicate, at `above` or beyond, of an fd that the caller of this program left open under that
+/// number.
+///
+/// # Errors
+/// `InvalidArgument` when none is open there.
+pub fn inherited_fd(number: RawFd, above: RawFd) -> Result<OwnedFd> {
+    #[expect(unsafe_code, reason = "fds that the caller left have no owner here")]
+    // SAFETY: the call takes numbers, and what it returns is a new fd that nobody else has.
+    let raw = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, above) };
+    if raw < 0 {
+        return Err(crate::error::Error::invalid(format!(
+            "file descriptor {number} is to be passed on, and is not open"
+        )));
+    }
+    Ok(own(raw))
+}
+
+/// Closes every fd above the standard ones but `kept`, which gets the number 3.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn close_all_but(kept: OwnedFd) -> Result<OwnedFd> {
+    use std::os::fd::IntoRawFd;
+    // Closed with the others below, and not by its value.
+    let from = kept.into_raw_fd();
+    if from != 3 {
+        #[expect(unsafe_code, reason = "dup3(2) onto a number that somebody may own")]
+        // SAFETY: called in a new process that is about to forget whatever it has copies of, so
+        // that nobody uses or closes number 3 again.
+        Errno::result(unsafe { libc::dup3(from, 3, libc::O_CLOEXEC) }).context(|| "move an fd")?;
+    }
+    #[expect(unsafe_code, reason = "close_range(2) has no wrapper")]
+    // SAFETY: as above.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) };
+    if result != 0 {
+        // Before Linux 5.9.
+        let fds = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let fds: Vec<RawFd> =
+            fds.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        for fd in fds.into_iter().filter(|&fd| fd > 3) {
+            #[expect(unsafe_code, reason = "the fds of the process this one was forked from")]
+            // SAFETY: as above; the one that listed them is closed already, which is EBADF.
+            unsafe {
+                libc::close(fd);
+            }
+        }
+    }
+    Ok(own(3))
 }
 
 /// Takes the last word off the command line that ps(1) shows: a supervisor is a fork of `start`,

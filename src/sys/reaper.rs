@@ -6,9 +6,12 @@
 //! pid in this table cannot be reused: a signal is sent while the table is locked, and a pid
 //! leaves the table in the same critical section in which it is reaped.
 
-use crate::error::{Error, Result};
+use super::handle::Process;
+use super::pidfd::{self, ExitSource, Foreign};
+use crate::error::{Error, Kind, Result};
 use crate::exit::Exit;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -31,6 +34,21 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
     holds: 0,
     heirs: BTreeMap::new(),
 });
+
+/// Processes that runtime commands leave behind are somebody else's to reap.
+static LEFT_TO_OTHERS: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the processes of containers to whoever called this program: it takes care of the
+/// commands it spawns alone, and holds on to the others by pidfd. To be called before any of them
+/// is made, in a process that is no subreaper.
+pub fn leave_to_others() {
+    LEFT_TO_OTHERS.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`leave_to_others`] has been called.
+pub fn leaves_to_others() -> bool {
+    LEFT_TO_OTHERS.load(Ordering::Relaxed)
+}
 
 fn table() -> MutexGuard<'static, Table> {
     // Nothing in a critical section here can panic half way.
@@ -115,11 +133,26 @@ pub fn hold() -> Hold {
 }
 
 impl Hold {
-    /// The child of that pid, which a runtime command has left to this process.
+    /// The process of that pid, which a runtime command has left to this process, or to somebody
+    /// else where that was asked for.
     ///
     /// # Errors
     /// `Unknown` when there neither is nor was such a child: the pid is made up.
-    pub fn claim(&self, pid: i32) -> Result<Child> {
+    pub fn claim(&self, pid: i32) -> Result<Process> {
+        if !leaves_to_others() {
+            return self.claim_child(pid).map(Process::Child);
+        }
+        match pidfd::open(pid) {
+            Ok(fd) => Foreign::watch(pid, fd, ExitSource::at_hand()).map(Process::Foreign),
+            // It was quick, and so was whoever reaped it.
+            Err(error) if error.kind() == Kind::NotFound => {
+                Ok(Process::Foreign(Foreign::gone(pid)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn claim_child(&self, pid: i32) -> Result<Child> {
         let mut table = table();
         if let Some(known) = table.known.get(&pid) {
             return Ok(Child { pid, exit: known.subscribe() });

@@ -15,6 +15,18 @@ pub fn resize(fd: impl AsFd, width: u16, height: u16) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// A terminal's size in characters: width and height.
+///
+/// # Errors
+/// `ENOTTY` where `fd` is no terminal.
+pub fn size(fd: impl AsFd) -> Result<(u16, u16), Errno> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    #[expect(unsafe_code, reason = "nix wraps no TIOCGWINSZ")]
+    // SAFETY: TIOCGWINSZ stores one struct in `size`, which outlives the call; the fd is borrowed.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    Errno::result(result).map(|_| (size.ws_col, size.ws_row))
+}
+
 /// Opens the slave of a new terminal by its master, so that no path is involved that somebody
 /// could have put something else at (ioctl_tty(2), TIOCGPTPEER).
 ///
@@ -42,11 +54,7 @@ mod tests {
     fn a_terminal_has_the_size_it_was_given() {
         let pty = nix::pty::openpty(None, None).unwrap();
         resize(&pty.master, 132, 43).unwrap();
-        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        #[expect(unsafe_code, reason = "nix wraps no TIOCGWINSZ")]
-        // SAFETY: TIOCGWINSZ stores one struct in `size`, which outlives the call.
-        let result = unsafe { libc::ioctl(pty.slave.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-        assert_eq!((result, size.ws_col, size.ws_row), (0, 132, 43));
+        assert_eq!(size(&pty.slave), Ok((132, 43)));
         let (no_terminal, _) = nix::unistd::pipe().unwrap();
         assert_eq!(resize(&no_terminal, 80, 25), Err(Errno::ENOTTY));
     }

@@ -2,11 +2,14 @@
 //! the same configuration.
 
 use crate::contender::{Contender, create_of, gone, start_of};
+use crate::support::bundle::toml_options;
 use crate::support::scene::Scene;
 use crate::support::start::Address;
 use crate::support::{Bundle, Task};
 use crate::table::{Table, Targets, median, ms, one, quantile};
+use protobuf::MessageField;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -123,6 +126,74 @@ pub async fn guests(contender: &Contender, rounds: usize, execs: usize, targets:
     table.print();
     println!("anonymous memory of a supervisor with a guest: {} kB", one(median(&anonymous)));
     targets.at_most("anonymous memory with an LXC guest", median(&anonymous), 300.0, "kB");
+}
+
+/// Create of a guest of Proxmox VE, on the tests' stand-in, beyond what pct itself takes. Its time is
+/// taken by a script around it, whose own start counts as nexcage's.
+pub async fn pct(contender: &Contender, rounds: usize, targets: &mut Targets) {
+    let standin = Path::new(env!("CARGO_BIN_EXE_nexcage")).with_file_name("examples").join("pct");
+    if !standin.exists() {
+        println!("\npct: not measured; cargo build --release --example pct makes the stand-in");
+        return;
+    }
+    let scene = Scene::with(&contender.program);
+    let node = scene.folder().join("node");
+    let set_up = Command::new(&standin).arg("--setup").arg(&node).status().unwrap();
+    assert!(set_up.success(), "{set_up}");
+    let (timed, log) = (scene.folder().join("pct"), scene.folder().join("pct.log"));
+    let script = format!(
+        "#!/bin/sh\nbegan=$(date +%s%N)\n{}/pct \"$@\"\nstatus=$?\n\
+         echo $(($(date +%s%N) - began)) >>{}\nexit $status\n",
+        node.display(),
+        log.display()
+    );
+    fs::write(&timed, script).unwrap();
+    fs::set_permissions(&timed, fs::Permissions::from_mode(0o755)).unwrap();
+    let first = 300_000_000 + std::process::id() * 100;
+    let options =
+        format!("pct.path = {timed:?}\npct.vmid_min = {first}\npct.vmid_max = {}\n", first + 99);
+    let (mut create, mut own) = (Vec::new(), Vec::new());
+    for round in 0..rounds + WARM_UP {
+        let id = format!("pct-{round}");
+        let bundle = bundle(&scene, &id)
+            .edit(|spec| spec["annotations"]["io.nexcage.backend"] = "pct".into());
+        let mut start = start_of(&scene, &bundle);
+        let mut path = node.clone().into_os_string();
+        path.push(":");
+        path.push(&start.path);
+        start.path = path;
+        let task = Task::connect(&Address::parse(&start.run_combined().0)).await;
+        let shim = task.hello(&id).await.unwrap().shim_pid;
+        let mut request = bundle.create();
+        request.options = MessageField::some(toml_options(&options));
+        drop(fs::remove_file(&log));
+        let began = Instant::now();
+        task.create(&request).await.unwrap();
+        create.push(ms(began.elapsed()));
+        // The last of them may be about to write its line.
+        crate::support::proc::eventually("pct create and start have ended", || {
+            fs::read_to_string(&log).is_ok_and(|text| text.lines().count() >= 2)
+        })
+        .await;
+        let text = fs::read_to_string(&log).unwrap();
+        own.push(text.lines().map(|line| line.parse::<f64>().unwrap() / 1e6).sum::<f64>());
+        task.kill(&id, "", 9).await.unwrap();
+        task.wait(&id, "").await.unwrap();
+        task.delete(&id, "").await.unwrap();
+        drop(task.shutdown(&id).await);
+        gone(shim).await;
+        start.action("delete").run_combined();
+    }
+    create.drain(..WARM_UP);
+    own.drain(..WARM_UP);
+    let each: Vec<f64> = create.iter().zip(&own).map(|(all, own)| all - own).collect();
+    let columns = ["what", "nexcage", "pct's own", "over it"];
+    let mut table = Table::new(format!("a guest of Proxmox VE: ms, median of {rounds}"), &columns);
+    let over = median(&each);
+    let figures = [median(&create), median(&own)].map(one);
+    table.row(vec!["Create".into(), figures[0].clone(), figures[1].clone(), format!("{over:+.1}")]);
+    table.print();
+    targets.at_most("Create over pct's own time (stand-in)", over, 20.0, "ms");
 }
 
 fn config_of(scene: &Scene, id: &str) -> PathBuf {

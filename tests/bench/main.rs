@@ -135,6 +135,7 @@ fn main() {
         if options.wants("guest") {
             let nexcage = contenders.iter().find(|contender| contender.is_nexcage()).unwrap();
             guest::guests(nexcage, options.rounds, options.execs, &mut targets).await;
+            guest::pct(nexcage, options.rounds, &mut targets).await;
         }
         if options.wants("output") {
             output::outputs(&contenders, options.outputs, options.mib, &mut targets).await;

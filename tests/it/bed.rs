@@ -536,7 +536,9 @@ impl Bed {
             mounts
                 .filter(|at| at.starts_with("/run/") && *at != "/run/lock")
                 // The init's private copy lasts until the host goes down.
-                .filter(|at| !at.starts_with("/run/nexcage/.init/"))
+                .filter(|at| !at.contains("/.init/"))
+                // podman's storage is a mount of its own.
+                .filter(|at| !at.starts_with("/run/b/pod"))
                 .map(|at| format!("mount {at}")),
         );
         for cgroup in self.cgroups() {

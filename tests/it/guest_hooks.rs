@@ -85,12 +85,23 @@ async fn life(backend: &str) -> Vec<String> {
     task.start("c", "").await.unwrap();
     proc::eventually("the process has begun", || notes(&scene).join("begun").exists()).await;
     let started = "prestart\ncreateRuntime\ncreateContainer\nstartContainer\npoststart\n";
-    assert_eq!(read(&scene, "order"), started, "{backend}");
+    let order = |wanted: &str, when: &str| {
+        // crun does not wait for the one that runs inside before it runs those of poststart.
+        let early = "poststart\nstartContainer\n";
+        let order = read(&scene, "order");
+        let order = if backend == "crun" {
+            order.replace(early, "startContainer\npoststart\n")
+        } else {
+            order
+        };
+        assert_eq!(order, wanted, "{backend}{when}");
+    };
+    order(started, "");
     fs::write(notes(&scene).join("end"), "").unwrap();
     assert_eq!(task.wait("c", "").await.unwrap(), 0);
-    assert_eq!(read(&scene, "order"), started, "{backend}: before the delete");
+    order(started, ": before the delete");
     task.delete("c", "").await.unwrap();
-    assert_eq!(read(&scene, "order"), format!("{started}poststop\n"), "{backend}");
+    order(&format!("{started}poststop\n"), "");
     assert_nothing_is_left(&scene, backend).await;
     let namespaces: Vec<_> = namespaces.iter().flatten().collect();
     let bundle = bundle.path.to_string_lossy().into_owned();

@@ -11,6 +11,20 @@
 #[macro_use]
 mod bed;
 
+/// Makes a test of each function with each backend that the command line makes containers of.
+macro_rules! on_every_backend {
+    ($($name:ident),* $(,)?) => {
+        on_every_backend!(@ crun "crun" $($name)*);
+        on_every_backend!(@ runc "runc" $($name)*);
+        on_every_backend!(@ lxc "lxc" $($name)*);
+    };
+    (@ $module:ident $backend:literal $($name:ident)*) => {
+        mod $module {
+            $(#[test] fn $name() { super::$name($backend); })*
+        }
+    };
+}
+
 #[allow(dead_code, unused_imports, reason = "the benchmark uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,8 +32,8 @@ mod support;
 mod bad_input;
 mod broken_runtime;
 mod bundle_create;
-mod cli;
 mod bundle_validate;
+mod cli;
 mod events;
 mod exec;
 mod guest_exit_by_monitor;
@@ -39,6 +53,11 @@ mod logs;
 mod loopback;
 mod many;
 mod node;
+mod oci_callers;
+mod oci_life;
+mod oci_made;
+mod oci_same;
+mod oci_shown;
 mod package;
 mod pause;
 mod pct_by_hand;

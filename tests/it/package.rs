@@ -205,9 +205,14 @@ fn the_tarball_is_complete_the_same_each_time_and_fits_its_checksums() {
 /// A bed where packages can be installed: /usr, /etc and /var/lib are the machine's, and what is
 /// written there lies in the bed's memory and ends with it.
 fn bed() -> Bed {
-    const WRITABLE: &str = "for folder in usr etc var/lib; do
+    // Other tests may have put a configuration into /etc, as this program sees it: a whiteout
+    // (mknod c 0 0) hides that.
+    const WRITABLE: &str = "mkdir -p /run/b/hidden/etc /run/b/hidden/usr /run/b/hidden/var/lib
+    mknod /run/b/hidden/etc/nexcage c 0 0
+    for folder in usr etc var/lib; do
         mkdir -p /run/b/new/$folder /run/b/work/$folder
-        mount -t overlay -o lowerdir=/$folder,upperdir=/run/b/new/$folder,workdir=/run/b/work/$folder \
+        lower=/run/b/hidden/$folder:/$folder
+        mount -t overlay -o lowerdir=$lower,upperdir=/run/b/new/$folder,workdir=/run/b/work/$folder \
             overlay /$folder || exit
     done";
     let bed = Bed::new(ANY);

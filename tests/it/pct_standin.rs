@@ -627,7 +627,8 @@ fn a_cluster_in_trouble_refuses_what_it_refuses() {
 fn a_task_goes_on_when_its_caller_is_killed() {
     let node = Node::new();
     let id = node.vmid(0);
-    node.switch_on("latency-create-locked", "400");
+    // Long enough for everything before the kill, on a busy machine, too.
+    node.switch_on("latency-create-locked", "3000");
     let creating = node.start("pct", &[&["create", &id], PLAIN.as_slice()].concat());
     eventually("the number is taken", || (node.guest(&id) == "lock: create\n").then_some(()));
     let listed = node.pct(&id, "list").good().stdout;

@@ -40,7 +40,7 @@ pub struct Layers {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
-    /// user[:group], by number or name.
+    /// `user[:group]`, by number or name.
     pub user: Option<String>,
     /// NAME=VALUE
     pub env: Option<Vec<String>>,

@@ -82,7 +82,7 @@ pub struct Settings {
     pub env: Vec<String>,
     /// The working folder.
     pub cwd: Option<String>,
-    /// user[:group], by number or name.
+    /// `user[:group]`, by number or name.
     pub user: Option<String>,
     /// The host's name in the container.
     pub hostname: Option<String>,

@@ -65,6 +65,18 @@ const NOTHING: [&str; 3] = ["silent", "loud", "nolazytime"];
 /// Words that mean something to LXC, and nothing that a config.json could want.
 const LXCS: [&str; 4] = ["optional", "relative", "create", "remount"];
 
+/// Every word that is no option of a file system.
+pub(super) fn words() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(word, ..)| *word);
+    let propagations = ["shared", "slave", "private", "unbindable"];
+    let doubled =
+        attributes.chain(propagations).flat_map(|word| [word.to_owned(), format!("r{word}")]);
+    let others = SUPERBLOCK.into_iter().chain(NOTHING).chain(["bind", "rbind"]);
+    let mut words: Vec<_> = doubled.chain(others.map(str::to_owned)).collect();
+    words.sort_unstable();
+    words
+}
+
 /// Takes a mount's options apart.
 pub(super) fn parse(at: &At<'_>) -> Result<Options> {
     let mut options = Options::default();

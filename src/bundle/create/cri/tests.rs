@@ -50,6 +50,9 @@ impl Scene {
                     cgroups_path: None,
                     rootfs_mount: None,
                     exit: None,
+                    by_command: false,
+                    created: None,
+                    init_path: None,
                 },
             })
             .unwrap();
