@@ -223,13 +223,7 @@ impl Cgroup {
         }
         // The container may have frozen cgroups of its own below: each has a state of its own.
         for folder in self.legacy("freezer").filter(|_| fatal).map(tree).unwrap_or_default() {
-            match write(&folder.join("freezer.state"), "THAWED") {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let thaw = Err(error).context(|| format!("thaw {}", folder.display()));
-                    failure = failure.and(thaw);
-                }
-                _ => {}
-            }
+            failure = failure.and(thaw_dying(&folder));
         }
         failure.map(|()| reached.len())
     }
@@ -252,7 +246,7 @@ impl Cgroup {
     /// Lets what has been sent SIGKILL die: version 1 of the freezer keeps even that waiting until
     /// the thaw.
     pub fn let_die(&self) -> Result<()> {
-        if self.legacy("freezer").is_some() && self.frozen() { self.thaw() } else { Ok(()) }
+        self.legacy("freezer").filter(|_| self.frozen()).map_or(Ok(()), thaw_dying)
     }
 
     /// Whether every process in it is frozen.
@@ -458,11 +452,27 @@ fn tree(top: &Path) -> Vec<PathBuf> {
 fn remove_tree(top: &Path) -> io::Result<()> {
     for folder in tree(top).iter().rev() {
         match fs::remove_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if !is_gone(&error) => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Thaws one cgroup of v1's whose processes are dying; those that are gone with it need none.
+fn thaw_dying(folder: &Path) -> Result<()> {
+    match write(&folder.join("freezer.state"), "THAWED") {
+        Err(error) if !is_gone(&error) => {
+            Err(error).context(|| format!("thaw {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removed before the call, or between its open and its write: others, LXC's monitor among them,
+/// remove a container's cgroups, too.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 /// Busy with a process on its way out, or with a folder that was made since the tree was read.
@@ -677,6 +687,19 @@ pub(crate) mod tests {
         assert!(cgroup.pids().is_empty());
         cgroup.remove().unwrap();
         assert_eq!(cgroup.kill_all(libc::SIGKILL).unwrap(), 0);
+    }
+
+    /// The kernel has another word for it once the file is open.
+    #[test]
+    fn a_cgroup_removed_between_open_and_write_is_gone_too() {
+        let mut web = Contained::new("gone", &["freezer"], "exit");
+        let folder = web.cgroup.legacy("freezer").or(web.cgroup.unified()).unwrap().to_owned();
+        let mut file = OpenOptions::new().write(true).open(folder.join("cgroup.procs")).unwrap();
+        web.go();
+        web.shell.wait().unwrap();
+        web.cgroup.remove().unwrap();
+        assert!(is_gone(&file.write_all(b"0").unwrap_err()));
+        thaw_dying(&folder).unwrap();
     }
 
     #[test]
