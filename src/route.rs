@@ -34,6 +34,20 @@ pub struct Rule {
     pub labels: BTreeMap<String, Patterns>,
 }
 
+impl Rule {
+    /// One without conditions.
+    pub fn of(backend: BackendName) -> Self {
+        Self {
+            backend,
+            name: Patterns::new(),
+            image: Patterns::new(),
+            namespace: Patterns::new(),
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 /// What is known of a container when its backend is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
@@ -211,17 +225,6 @@ impl Rule {
 mod tests {
     use super::*;
 
-    fn rule(backend: BackendName) -> Rule {
-        Rule {
-            backend,
-            name: Vec::new(),
-            image: Vec::new(),
-            namespace: Vec::new(),
-            annotations: BTreeMap::new(),
-            labels: BTreeMap::new(),
-        }
-    }
-
     fn patterns(all: &[&str]) -> Patterns {
         all.iter().map(|it| (*it).to_owned()).collect()
     }
@@ -264,15 +267,15 @@ mod tests {
     fn the_first_rule_of_which_every_condition_holds_decides() {
         let config = Config {
             routing: vec![
-                Rule { name: patterns(&["web-*", "api"]), ..rule(BackendName::Runc) },
+                Rule { name: patterns(&["web-*", "api"]), ..Rule::of(BackendName::Runc) },
                 Rule {
                     image: patterns(&["*/postgres:*"]),
                     namespace: patterns(&["shop"]),
                     annotations: [("team".to_owned(), patterns(&["d*"]))].into(),
                     labels: [("app".to_owned(), patterns(&["db"]))].into(),
-                    ..rule(BackendName::Pct)
+                    ..Rule::of(BackendName::Pct)
                 },
-                rule(BackendName::Lxc),
+                Rule::of(BackendName::Lxc),
             ],
             ..Config::default()
         };
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn a_container_s_own_word_comes_first_and_a_sandbox_follows_no_rule() {
         let mut config = Config {
-            routing: vec![rule(BackendName::Runc)],
+            routing: vec![Rule::of(BackendName::Runc)],
             sandbox_backend: BackendName::Lxc,
             ..Config::default()
         };
@@ -335,7 +338,8 @@ mod tests {
             )
         );
         assert_eq!(decision(&config, &subject("web")).0, BackendName::Lxc);
-        config.routing = vec![Rule { name: patterns(&["cilium-x"]), ..rule(BackendName::Runc) }];
+        config.routing =
+            vec![Rule { name: patterns(&["cilium-x"]), ..Rule::of(BackendName::Runc) }];
         assert_eq!(decision(&config, &subject("cilium-x")).0, BackendName::Runc);
     }
 

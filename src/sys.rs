@@ -1,5 +1,6 @@
 //! System calls: the only folder with `unsafe`, and the only one that waits for processes.
 
+pub mod ask;
 pub mod cgroup;
 pub mod command;
 pub mod files;

@@ -2,14 +2,12 @@
 
 use super::oci;
 use crate::config::{BackendName, Config};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::guest::translate;
 use crate::spec;
+use crate::sys::ask::ask;
 use oci_spec::runtime::Features;
 use serde_json::{Value, json};
-use std::io::Read;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 /// How long a runtime may take to tell its features, and how much it may say.
@@ -57,7 +55,8 @@ pub fn of(name: BackendName, config: &Config) -> Result<Value> {
     let mut features = match name {
         BackendName::Crun | BackendName::Runc => {
             let program = oci::find_program(name, &oci::settings(name, config)?.program)?;
-            let said = run_bounded(&program)?;
+            // containerd waits for the answer while it starts.
+            let said = ask(&program, "features", PATIENCE, MAX)?;
             let account = serde_json::from_slice::<Features>(&said)
                 .and_then(|_| serde_json::from_slice::<Value>(&said));
             let least = json!({ "ociVersionMin": "1.0.0", "ociVersionMax": "1.0.2" });
@@ -100,33 +99,6 @@ fn of_guests() -> Value {
             "mountExtensions": { "idmap": { "enabled": false } },
         },
     })
-}
-
-/// What the program prints of its features. containerd waits for the answer while it starts: one
-/// that hangs is killed, and has said nothing.
-fn run_bounded(program: &Path) -> Result<Vec<u8>> {
-    let mut child = std::process::Command::new(program)
-        .arg("features")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context(|| format!("run {} features", program.display()))?;
-    let (send, said) = std::sync::mpsc::channel();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            // What cannot be read is no account of features, and is found to be none.
-            drop(stdout.by_ref().take(MAX).read_to_end(&mut bytes));
-            // Nobody listens any more once the time is up.
-            drop(send.send(bytes));
-        });
-    }
-    let said = said.recv_timeout(PATIENCE).unwrap_or_default();
-    // It has ended by itself, or it hangs.
-    drop(child.kill());
-    child.wait().context(|| format!("wait for {}", program.display()))?;
-    Ok(said)
 }
 
 #[cfg(test)]

@@ -10,16 +10,15 @@ use crate::backend::pct::cluster::Host;
 use crate::config::{self, BackendName, Config, Options};
 use crate::guest::program;
 use crate::store::Folder;
+use crate::sys::ask::ask;
 use crate::sys::pidfd;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SHIM: &str = "containerd-shim-nexcage-v1";
 const RUNTIME: &str = "io.containerd.nexcage.v1";
@@ -382,28 +381,7 @@ fn running_containerd() -> Option<(i32, PathBuf)> {
 /// The first line that a program prints when it is called with one flag; `None` when it fails or
 /// does not answer in time.
 fn first_line(program: &Path, flag: &str) -> Option<String> {
-    let mut child = Command::new(program)
-        .arg(flag)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let end = Instant::now() + ANSWER;
-    let status = loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            Ok(Some(status)) => break status,
-            _ => {
-                // It may have ended in this very moment.
-                drop(child.kill());
-                drop(child.wait());
-                return None;
-            }
-        }
-    };
-    let mut said = String::new();
-    child.stdout.take()?.take(MOST).read_to_string(&mut said).ok()?;
-    let line = said.lines().next().unwrap_or_default().trim().to_owned();
-    (status.success() && !line.is_empty()).then_some(line)
+    let said = ask(program, flag, ANSWER, MOST).ok()?;
+    let line = String::from_utf8_lossy(&said).lines().next()?.trim().to_owned();
+    (!line.is_empty()).then_some(line)
 }

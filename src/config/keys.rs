@@ -398,14 +398,7 @@ fn rules(key: &str, value: Value) -> Result<Vec<Rule>> {
 fn rule(key: &str, value: Value) -> Result<Rule> {
     let Value::Table(table) = value else { return Err(wrong(key, &value, "a rule, an object")) };
     let mut backend = None;
-    let mut rule = Rule {
-        backend: BackendName::Crun,
-        name: Patterns::new(),
-        image: Patterns::new(),
-        namespace: Patterns::new(),
-        annotations: BTreeMap::new(),
-        labels: BTreeMap::new(),
-    };
+    let mut rule = Rule::of(BackendName::Crun);
     for (name, value) in table {
         let key = format!("{key}.{name}");
         match name.as_str() {

@@ -109,14 +109,6 @@ fn every_key_is_read_from_json_and_from_toml() {
     "#;
     let runtime =
         |program: &str, root: &str| OciRuntime { program: program.into(), root: Some(root.into()) };
-    let rule = |backend| Rule {
-        backend,
-        name: Vec::new(),
-        image: Vec::new(),
-        namespace: Vec::new(),
-        annotations: BTreeMap::new(),
-        labels: BTreeMap::new(),
-    };
     let patterns = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Patterns>();
     let expected = Config {
         default_container_type: BackendName::Pct,
@@ -126,13 +118,13 @@ fn every_key_is_read_from_json_and_from_toml() {
             Rule {
                 name: patterns(&["web-*", "api"]),
                 annotations: [("team".to_owned(), patterns(&["d*"]))].into(),
-                ..rule(BackendName::Lxc)
+                ..Rule::of(BackendName::Lxc)
             },
             Rule {
                 image: patterns(&["*/nginx:*"]),
                 namespace: patterns(&["x"]),
                 labels: [("app".to_owned(), patterns(&["a"]))].into(),
-                ..rule(BackendName::Runc)
+                ..Rule::of(BackendName::Runc)
             },
         ],
         crun_name_patterns: patterns(&["cilium-*"]),

@@ -14,11 +14,11 @@ use super::{null, pipe};
 use crate::error::{Context, Error, Kind, Result};
 use crate::exit::Exit;
 use crate::sys::command::Command;
+use crate::sys::process::is_exiting;
 use crate::sys::reaper::Child;
 use crate::sys::watch::watch;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -142,14 +142,4 @@ async fn spoken(ready: &AsyncFd<OwnedFd>) -> Result<bool, Errno> {
             Err(errno) => return Err(errno),
         }
     }
-}
-
-/// Whether a process has ended, or has begun to. It has begun before it closes its files, and may
-/// be long from over when the end of one of them is seen.
-fn is_exiting(pid: i32) -> bool {
-    const PF_EXITING: u64 = 4;
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    // After the name, which may contain anything: state, ppid, pgrp, session, tty, tpgid, flags.
-    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
-    flags.and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & PF_EXITING != 0)
 }

@@ -165,10 +165,8 @@ pub fn drop_last_argument() {
 
 /// Where this process's words lie, and how many bytes they are (proc_pid_stat(5), fields 48, 49).
 fn arguments() -> Option<(usize, usize)> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    let start: usize = fields.nth(45)?.parse().ok()?;
-    let end: usize = fields.next()?.trim().parse().ok()?;
+    let stat = Stat::of("self")?;
+    let (start, end): (usize, usize) = (stat.number(48)?, stat.number(49)?);
     (start != 0).then(|| Some((start, end.checked_sub(start)?)))?
 }
 
@@ -237,23 +235,49 @@ pub fn new_core_scheduling_cookie() -> Result<()> {
     Ok(())
 }
 
+/// What proc_pid_stat(5) tells of a process, from the third field on: the second is the name in
+/// brackets, and the name may hold anything.
+struct Stat(String);
+
+impl Stat {
+    /// `None` when it is gone.
+    fn of(pid: impl std::fmt::Display) -> Option<Self> {
+        let mut stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.drain(..stat.rfind(')')? + 2);
+        Some(Self(stat))
+    }
+
+    /// The field of that number there.
+    fn field(&self, number: usize) -> Option<&str> {
+        self.0.split_ascii_whitespace().nth(number.checked_sub(3)?)
+    }
+
+    fn number<T: std::str::FromStr>(&self, number: usize) -> Option<T> {
+        self.field(number)?.parse().ok()
+    }
+}
+
 /// When a process started, in clock ticks since boot: with its pid, what tells it from a later
 /// one of the same number (proc_pid_stat(5), field 22). `None` when it is gone or a zombie.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in brackets, and the name may hold anything.
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    if matches!(fields.next()?, "Z" | "X") {
+    let stat = Stat::of(pid)?;
+    if matches!(stat.field(3)?, "Z" | "X") {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    stat.number(22)
 }
 
 /// The parent of a process, in this process's pid namespace. `None` when it is gone.
 pub fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    fields.nth(1)?.parse().ok()
+    Stat::of(pid)?.number(4)
+}
+
+/// Whether a process has ended, or has begun to. It has begun before it closes its files, and may
+/// be long from over when the end of one of them is seen.
+pub fn is_exiting(pid: i32) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Some(stat) = Stat::of(pid) else { return true };
+    stat.number(9).is_some_and(|flags: u64| flags & PF_EXITING != 0)
 }
 
 /// Sends a signal to the process of that pid, if it is still the one that started then.

@@ -1,32 +1,13 @@
 //! `nexcage-init exec`: a further process in a guest, begun on the host.
 
 use crate::support::guest::{self, Gated, Guest, first, shell};
+use crate::support::proc::adopts_orphans;
 use nexcage::init::{Description, Exec, Process};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::process::Command;
-
-/// Whether this is a process of the running test's own, which adopts orphans as the supervisor
-/// does: they would otherwise become children of a process that other tests run in, too, and that
-/// does not know of them. In that process the test is run in one of its own, and is false.
-fn adopts_orphans() -> bool {
-    const ALONE: &str = "NEXCAGE_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
-        return true;
-    }
-    let test = std::thread::current();
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test.name().unwrap()])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
-    false
-}
 
 /// A guest whose process reads a pipe that nobody writes, until it is killed.
 fn guest_with(unshare: Vec<&'static str>) -> Gated {

@@ -1,6 +1,7 @@
 //! The life of a container on the command line, from create to delete, with each backend.
 
-use crate::support::oci::{Container, Said, adopts_orphans, eventually};
+use crate::support::oci::{Container, Said, eventually};
+use crate::support::proc::adopts_orphans;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;

@@ -11,6 +11,47 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// A config.json that runs `args` in namespaces and a cgroup of its own, on the bed's root file
+/// system, which it cannot write.
+pub fn spec(args: &[&str], cgroup: &str, capabilities: &[&str]) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": args,
+            "env": ["PATH=/bin", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            },
+            "noNewPrivileges": true,
+        },
+        "root": { "path": bed::rootfs(), "readonly": true },
+        "hostname": "nexcage",
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            {
+                "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+            },
+            {
+                "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+            },
+            { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" },
+        ],
+        "linux": {
+            "cgroupsPath": format!("/{cgroup}"),
+            "namespaces": [
+                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
+                { "type": "network" },
+            ],
+            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+        },
+    })
+}
+
 /// A bundle whose config.json is on disk and can be changed.
 pub struct Bundle {
     /// The container's id.
@@ -29,45 +70,7 @@ impl Bundle {
     pub fn new(parent: &Path, id: &str, cgroup: &str, args: &[&str]) -> Self {
         let path = parent.join(id);
         fs::create_dir_all(path.join("rootfs")).unwrap();
-        let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"]);
-        let spec = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "terminal": false,
-                "user": { "uid": 0, "gid": 0 },
-                "args": args,
-                "env": ["PATH=/bin", "TERM=xterm"],
-                "cwd": "/",
-                "capabilities": {
-                    "bounding": capabilities,
-                    "effective": capabilities,
-                    "permitted": capabilities,
-                },
-                "noNewPrivileges": true,
-            },
-            "root": { "path": bed::rootfs(), "readonly": true },
-            "hostname": "nexcage",
-            "mounts": [
-                { "destination": "/proc", "type": "proc", "source": "proc" },
-                {
-                    "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                    "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-                },
-                {
-                    "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                    "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
-                },
-                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" },
-            ],
-            "linux": {
-                "cgroupsPath": format!("/{cgroup}"),
-                "namespaces": [
-                    { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                    { "type": "network" },
-                ],
-                "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            },
-        });
+        let spec = spec(args, cgroup, &["CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"]);
         fifo::make(&path, "log");
         let log = OpenOptions::new()
             .read(true)

@@ -10,7 +10,7 @@
 //! guest      a guest as LXC makes it, for nexcage-init, with the supervisor played by hand
 //! oci        the command line, called as conmon calls it
 //! fifo       both ends of a container's stdio
-//! proc       what /proc tells of a process, and waits for conditions
+//! proc       what /proc tells of a process, waits for conditions, a process of a test's own
 //! ```
 //!
 //! All of it has to run inside `tests/bed/enter`, whose /run is private.

@@ -1,6 +1,6 @@
 //! The command line, called as conmon and people call it.
 
-use super::bed;
+use super::{bed, bundle};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,25 +20,6 @@ pub struct Container {
     pub spec: Value,
 }
 
-/// Whether this is a process of the running test's own, which adopts orphans as conmon does: they
-/// would otherwise become children of a process that other tests run in, too, and that does not
-/// know of them. In that process the test is run in one of its own, and is false.
-pub fn adopts_orphans() -> bool {
-    const ALONE: &str = "NEXCAGE_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
-        return true;
-    }
-    let test = std::thread::current();
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test.name().unwrap()])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
-    false
-}
-
 /// PATH with the bed's crun and runc in front.
 fn search_path() -> String {
     let folders = [bed::folder().join("crun-1.28"), bed::folder().join("runc-1.1")];
@@ -55,44 +36,8 @@ impl Container {
         // Cgroups are shared with other beds, in which pids repeat.
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros();
         let id = format!("oci-{}-{number}-{since:x}", std::process::id());
-        let capabilities = json!(["CAP_KILL", "CAP_SETGID", "CAP_SETUID"]);
-        let spec = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "terminal": false,
-                "user": { "uid": 0, "gid": 0 },
-                "args": args,
-                "env": ["PATH=/bin", "TERM=xterm"],
-                "cwd": "/",
-                "capabilities": {
-                    "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-                },
-                "noNewPrivileges": true,
-            },
-            "root": { "path": bed::rootfs(), "readonly": true },
-            "hostname": "nexcage",
-            "annotations": { "org.example.key": "value" },
-            "mounts": [
-                { "destination": "/proc", "type": "proc", "source": "proc" },
-                {
-                    "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                    "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-                },
-                {
-                    "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                    "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
-                },
-                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" },
-            ],
-            "linux": {
-                "cgroupsPath": format!("/{id}"),
-                "namespaces": [
-                    { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                    { "type": "network" },
-                ],
-                "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            },
-        });
+        let mut spec = bundle::spec(args, &id, &["CAP_KILL", "CAP_SETGID", "CAP_SETUID"]);
+        spec["annotations"] = json!({ "org.example.key": "value" });
         let container = Self { backend, id, folder: tempfile::tempdir().unwrap(), spec };
         fs::create_dir(container.bundle()).unwrap();
         container.write();

@@ -1,7 +1,8 @@
-//! What /proc tells of a process.
+//! What /proc tells of a process, waits for conditions, and a process of a test's own.
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Waits until `condition` is true, at most 10 s.
@@ -16,6 +17,25 @@ pub async fn within(bound: Duration, what: &str, mut condition: impl FnMut() -> 
         assert!(Instant::now() < deadline, "not in {bound:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Whether this is a process of the running test's own, which adopts orphans as a
+/// supervisor and conmon do: they would otherwise become children of a process that other tests run in, too, and that
+/// does not know of them. In that process the test is run in one of its own, and is false.
+pub fn adopts_orphans() -> bool {
+    const ALONE: &str = "NEXCAGE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        return true;
+    }
+    let test = std::thread::current();
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test.name().unwrap()])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    false
 }
 
 fn read(pid: u32, file: &str) -> Option<String> {
