@@ -244,9 +244,10 @@ impl Cgroup {
     }
 
     /// Lets what has been sent SIGKILL die: version 1 of the freezer keeps even that waiting until
-    /// the thaw.
+    /// the thaw. What is only about to be frozen is thawed, too: a pause of crun's may have
+    /// returned while it still says FREEZING.
     pub fn let_die(&self) -> Result<()> {
-        self.legacy("freezer").filter(|_| self.frozen()).map_or(Ok(()), thaw_dying)
+        self.legacy("freezer").map_or(Ok(()), thaw_dying)
     }
 
     /// Whether every process in it is frozen.
@@ -687,6 +688,16 @@ pub(crate) mod tests {
         assert!(cgroup.pids().is_empty());
         cgroup.remove().unwrap();
         assert_eq!(cgroup.kill_all(libc::SIGKILL).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_killed_while_it_is_being_frozen_is_thawed() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = laid_out(&[("freezer", root.path())]);
+        let state = root.path().join("pod/web/freezer.state");
+        fs::write(&state, "FREEZING").unwrap();
+        cgroup.let_die().unwrap();
+        assert_eq!(fs::read_to_string(&state).unwrap(), "THAWEDNG");
     }
 
     /// The kernel has another word for it once the file is open.

@@ -42,7 +42,15 @@ fn much_output_arrives_whole(pair: Pair) {
     let bed = Bed::new(pair);
     let ended = bed.run(&["--rm"], "c", &["sh", "-c", "seq 1 300000; seq 1 9 >&2"]).finish();
     let expected: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
-    assert!(ended.stdout == expected, "{} bytes of {}", ended.stdout.len(), expected.len());
+    let same = ended.stdout.bytes().zip(expected.bytes()).take_while(|(a, b)| a == b).count();
+    assert!(
+        ended.stdout == expected,
+        "{} bytes of {}, the first {same} as they should be; ctr: {} {:?}",
+        ended.stdout.len(),
+        expected.len(),
+        ended.code,
+        ended.stderr
+    );
     assert_eq!(ended.stderr, "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
     bed.leave_nothing();
 }
