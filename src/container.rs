@@ -32,6 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+/// How long the news of a process's end waits for what it has written to be read.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// How long output may still come after a process's end before a Delete goes on without it.
 /// containerd's CRI plugin gives the whole Delete 10 s, containerd's clean-up 5 s.
 const DRAIN: Duration = Duration::from_secs(2);

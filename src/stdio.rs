@@ -29,6 +29,7 @@ mod tests;
 pub use console::ConsoleSocket;
 
 use crate::error::{Context, Error, Result};
+use crate::sys::pipe::unread;
 use crate::sys::tty;
 use crate::sys::watch::watch;
 use copy::{LogFile, LoggerPipe, Sink, Source, copy};
@@ -40,13 +41,13 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uri::{Output, Plan, Stream, Target};
 
 /// What containerd asked for, as it stands in a CreateTaskRequest or ExecProcessRequest.
@@ -94,10 +95,26 @@ pub struct Stdio {
 #[derive(Default)]
 struct Inner {
     tasks: Vec<JoinHandle<()>>,
+    outputs: Vec<OutputEnds>,
     logger: Option<Logger>,
     /// Holds off the end of stdin while its clients come and go.
     stdin_writer: Option<OwnedFd>,
     terminal: Terminal,
+}
+
+/// Where output comes from, and the FIFO that it goes to, as long as they are open.
+struct OutputEnds {
+    source: Weak<AsyncFd<OwnedFd>>,
+    fifo: Weak<AsyncFd<OwnedFd>>,
+}
+
+impl OutputEnds {
+    /// Whether everything that was written has been read.
+    fn is_settled(&self) -> bool {
+        [&self.source, &self.fifo].into_iter().all(|end| {
+            end.upgrade().is_none_or(|end| unread(&*end).map_or(true, |bytes| bytes == 0))
+        })
+    }
 }
 
 #[derive(Default)]
@@ -250,6 +267,27 @@ impl Stdio {
         }
     }
 
+    /// To be called when the process has ended, and before anybody is told. Waits, at most `bound`,
+    /// until what it has written is read. containerd's clients (ctr, nerdctl) close their ends of
+    /// the FIFOs as soon as they hear of the end, and lose what is still on its way.
+    pub async fn settle(&self, bound: Duration) {
+        const OFTEN: Duration = Duration::from_millis(10);
+        let settled = async {
+            let mut pause = Duration::from_millis(1);
+            loop {
+                // Whoever copies has its turn first: it may hold what the FIFO had no room for.
+                tokio::task::yield_now().await;
+                if self.lock().outputs.iter().all(OutputEnds::is_settled) {
+                    return;
+                }
+                sleep(pause).await;
+                pause = OFTEN.min(pause * 2);
+            }
+        };
+        // What is not read by then may never be.
+        drop(timeout(bound, settled).await);
+    }
+
     /// To be called when the process has ended. Waits, at most `bound`, until all of its output has
     /// been handed on, and then stops copying: what it left running may hold the pipe for ever.
     ///
@@ -264,7 +302,8 @@ impl Stdio {
 
     /// Closes everything, and stops the logger, which takes at most 3 s. May be called again.
     pub async fn close(&self) {
-        let Inner { tasks, logger, stdin_writer, terminal } = std::mem::take(&mut *self.lock());
+        let Inner { tasks, outputs: _, logger, stdin_writer, terminal } =
+            std::mem::take(&mut *self.lock());
         drop((stdin_writer, terminal));
         for task in &tasks {
             task.abort();
@@ -293,12 +332,16 @@ impl Stdio {
     /// The write end of a new pipe, the other end of which is copied to `sink`.
     fn pipe_to(&self, sink: Sink, owner: Owner) -> Result<OwnedFd> {
         let (reads, writes) = pipe::pair(owner)?;
-        self.copy_output(Source::Pipe(watch(reads, Interest::READABLE)?), sink);
+        self.copy_output(Source::Pipe(Arc::new(watch(reads, Interest::READABLE)?)), sink);
         Ok(writes)
     }
 
     fn copy_output(&self, source: Source, mut sink: Sink) {
         let mut stop = self.stop.subscribe();
+        let ends = OutputEnds {
+            source: Arc::downgrade(source.fd()),
+            fifo: sink.fifo().map(Arc::downgrade).unwrap_or_default(),
+        };
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = copy(&source, &mut sink) => {}
@@ -307,11 +350,14 @@ impl Stdio {
             drop((source, stop));
             sink.finish().await;
         });
-        self.lock().tasks.push(task);
+        let mut inner = self.lock();
+        inner.tasks.push(task);
+        inner.outputs.push(ends);
     }
 
     fn copy_stdin(&self, fifo: AsyncFd<OwnedFd>, mut sink: Sink) {
-        let task = tokio::spawn(async move { copy(&Source::Pipe(fifo), &mut sink).await });
+        let source = Source::Pipe(Arc::new(fifo));
+        let task = tokio::spawn(async move { copy(&source, &mut sink).await });
         self.lock().tasks.push(task);
     }
 }

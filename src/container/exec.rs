@@ -2,8 +2,8 @@
 //! task; each has a task of its own from its start to its end.
 
 use super::{
-    Container, DRAIN, Ended, GRACE, Snapshot, attach, check_signal, check_terminal, console_for,
-    unless_dead, wait_for,
+    Container, DRAIN, Ended, GRACE, SETTLE, Snapshot, attach, check_signal, check_terminal,
+    console_for, unless_dead, wait_for,
 };
 use crate::backend::{More, ProcessIo};
 use crate::error::{Error, Result};
@@ -277,6 +277,9 @@ async fn run(
     container.publish(&Event::ExecStarted { id: id.clone(), exec: exec_id.clone(), pid });
     drop(reply.send(Ok(pid)));
     let exit = child.exited().await;
+    if let Some(stdio) = exec.stdio.get() {
+        stdio.settle(SETTLE).await;
+    }
     exec.stop((pid, exit));
     container.publish(&Event::Exit { id, exec: Some(exec_id), pid, exit });
 }

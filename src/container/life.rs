@@ -1,8 +1,8 @@
 //! The life of one container, from top to bottom.
 
 use super::{
-    CHECKPOINT_END, Command, Container, DRAIN, Ended, GRACE, Op, State, Table, View, attach,
-    check_terminal, console_for, unless_dead,
+    CHECKPOINT_END, Command, Container, DRAIN, Ended, GRACE, Op, SETTLE, State, Table, View,
+    attach, check_terminal, console_for, unless_dead,
 };
 use crate::backend::{self, More, Place, ProcessIo};
 use crate::bundle::Rootfs;
@@ -286,6 +286,9 @@ impl Life {
         }
         for exec in container.view().execs.values() {
             exec.give_up_waiting();
+        }
+        if let Some(stdio) = container.stdio.get() {
+            stdio.settle(SETTLE).await;
         }
         self.save(Status::Stopped, |record| {
             record.pid = None;

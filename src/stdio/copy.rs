@@ -29,7 +29,7 @@ const BLOCK: usize = 16 * 1024;
 /// Where bytes come from.
 pub(super) enum Source {
     /// A pipe or FIFO.
-    Pipe(AsyncFd<OwnedFd>),
+    Pipe(Arc<AsyncFd<OwnedFd>>),
     /// A terminal's master, which is written to by somebody else.
     Terminal(Arc<AsyncFd<OwnedFd>>),
 }
@@ -77,12 +77,18 @@ enum Step {
     Full(Vec<u8>),
 }
 
+impl Source {
+    /// What is read.
+    pub(super) fn fd(&self) -> &Arc<AsyncFd<OwnedFd>> {
+        match self {
+            Self::Pipe(fd) | Self::Terminal(fd) => fd,
+        }
+    }
+}
+
 /// Moves everything. Returns when the source ends, or the sink takes no more ever.
 pub(super) async fn copy(source: &Source, sink: &mut Sink) {
-    let from = match source {
-        Source::Pipe(fd) => fd,
-        Source::Terminal(fd) => fd,
-    };
+    let from = source.fd();
     let mut flow = Flow::new();
     loop {
         // A source that always has something would keep every other task waiting.
@@ -279,6 +285,14 @@ impl Sink {
                 Err(Errno::EAGAIN) => {}
                 Err(errno) => return Err(errno),
             }
+        }
+    }
+
+    /// The FIFO that this is.
+    pub(super) fn fifo(&self) -> Option<&Arc<AsyncFd<OwnedFd>>> {
+        match self {
+            Self::Fifo(fifo) => Some(fifo.pipe()),
+            _ => None,
         }
     }
 

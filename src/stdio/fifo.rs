@@ -24,10 +24,11 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Both ends of the FIFO at `path`, read end first. Neither blocks, and nothing is waited for.
 pub(super) fn open_both(stream: Stream, path: &Path) -> Result<(OwnedFd, OwnedFd)> {
@@ -74,7 +75,7 @@ fn full(errno: Errno) -> Errno {
 
 /// Where one stream of output goes.
 pub(super) struct Fifo {
-    write: AsyncFd<OwnedFd>,
+    write: Arc<AsyncFd<OwnedFd>>,
     /// Keeps writes from EPIPE. `None` only where it could not be opened again.
     read: Option<OwnedFd>,
     /// Orphaned: `/dev/null`, which takes what finds no room.
@@ -94,7 +95,7 @@ impl Fifo {
         patience: Duration,
     ) -> Result<Self> {
         let (read, write) = open_both(stream, path)?;
-        let write = watch(write, Interest::WRITABLE)?;
+        let write = Arc::new(watch(write, Interest::WRITABLE)?);
         Ok(Self { write, read: Some(read), nowhere: None, lost: 0, filled: 0, label, patience })
     }
 
@@ -108,7 +109,7 @@ impl Fifo {
         let (fits, rest) = bytes.split_at(bytes.len().min(PAGE - self.filled));
         let mut taken = 0;
         for part in [fits, rest] {
-            match nix::unistd::write(&self.write, part) {
+            match nix::unistd::write(&*self.write, part) {
                 Ok(count) => taken += count,
                 Err(Errno::EAGAIN) if taken > 0 => break,
                 Err(errno) => return Err(full(errno)),
@@ -127,14 +128,16 @@ impl Fifo {
             self.lost += moved as u64;
             return Ok(moved);
         }
-        let moved = pipe::splice(from, &self.write).map_err(full)?;
+        let moved = pipe::splice(from, &*self.write).map_err(full)?;
         self.filled = 0;
         Ok(moved)
     }
 
     /// Whether nobody reads and there is no room. Once there is, it is over.
     fn is_orphaned(&mut self) -> bool {
-        if self.nowhere.is_some() && pipe::is_writable(&self.write) && !pipe::is_unread(&self.write)
+        if self.nowhere.is_some()
+            && pipe::is_writable(&*self.write)
+            && !pipe::is_unread(&*self.write)
         {
             self.nowhere = None;
             self.report();
@@ -150,7 +153,7 @@ impl Fifo {
     }
 
     /// The FIFO itself.
-    pub(super) fn pipe(&self) -> &AsyncFd<OwnedFd> {
+    pub(super) fn pipe(&self) -> &Arc<AsyncFd<OwnedFd>> {
         &self.write
     }
 
@@ -160,7 +163,7 @@ impl Fifo {
             if let Ok(done) = timeout(self.patience, pipe::writable(&self.write)).await {
                 // An unread FIFO is writable in name only; that is possible only without an end
                 // of our own.
-                if !pipe::is_unread(&self.write) {
+                if !pipe::is_unread(&*self.write) {
                     return done;
                 }
             }
@@ -185,30 +188,38 @@ impl Fifo {
     /// for writing.
     fn is_read(&mut self) -> bool {
         self.read = None;
-        let is_read = !pipe::is_unread(&self.write);
-        match another(&self.write, OFlag::O_RDONLY) {
+        let is_read = !pipe::is_unread(&*self.write);
+        match another(&*self.write, OFlag::O_RDONLY) {
             Ok(end) => self.read = Some(end),
             Err(errno) => log::warn!("{}: open the FIFO for reading: {errno}", self.label),
         }
         is_read
     }
 
-    /// After the last byte: closes the FIFO, so that its reader comes to the end. Where there is
-    /// no reader, and something to read, one is waited for.
+    /// After the last byte: closes the FIFO once it is empty, so that its reader comes to the end.
+    /// A reader that takes its time finds the rest in the closed FIFO; where there is no reader,
+    /// and something to read, one is waited for.
     pub(super) async fn finish(mut self) {
+        const AT_FIRST: Duration = Duration::from_millis(1);
         const OFTEN: Duration = Duration::from_millis(10);
         const SELDOM: Duration = Duration::from_secs(1);
         self.report();
         // The write end alone keeps what is in the FIFO.
         self.read = None;
-        if !pipe::is_unread(&self.write) {
-            return;
-        }
         // No event tells that a reader came, nor that a FIFO that was not full became empty.
-        let mut pause = OFTEN;
-        while unread(&self.write).is_ok_and(|bytes| bytes > 0) {
+        let mut pause = AT_FIRST;
+        let mut since = Instant::now();
+        while unread(&*self.write).is_ok_and(|bytes| bytes > 0) {
+            let longest = if pipe::is_unread(&*self.write) {
+                since = Instant::now();
+                SELDOM
+            } else if since.elapsed() < self.patience {
+                OFTEN
+            } else {
+                return;
+            };
             sleep(pause).await;
-            pause = if pipe::is_unread(&self.write) { SELDOM.min(pause * 2) } else { OFTEN };
+            pause = longest.min(pause * 2);
         }
     }
 }

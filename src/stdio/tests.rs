@@ -269,6 +269,28 @@ async fn the_end_waits_for_a_reader_where_there_is_something_to_read() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn it_settles_when_all_that_was_written_is_read() {
+    let place = Place::new();
+    let path = place.fifo("out");
+    let (stdio, child) = open_quick(&request("", &path, "")).await.unwrap();
+    let from = reader(&path);
+    stdio.settle(LONG).await;
+    // More than the pipe and the FIFO hold together.
+    let total = 200 << 10;
+    let kept = child.stdout.try_clone().unwrap();
+    let writer = write_pattern(child.stdout, total, 9000);
+    timeout(LONG, from.readable()).await.unwrap().unwrap().retain_ready();
+    assert!(timeout(Duration::from_millis(20), stdio.settle(LONG)).await.is_err());
+    exactly(&from, total).await;
+    writer.await.unwrap();
+    timeout(LONG, stdio.settle(LONG * 2)).await.unwrap();
+    write(&kept, b"more").unwrap();
+    timeout(LONG, stdio.settle(Duration::from_millis(20))).await.unwrap();
+    stdio.close().await;
+    stdio.settle(LONG).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn close_does_not_wait_for_a_reader() {
     let place = Place::new();
     let path = place.fifo("out");
