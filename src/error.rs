@@ -29,11 +29,14 @@ pub enum Kind {
     Unknown,
 }
 
-/// An error: its kind, and one line that says what failed, on what, and what to do.
+/// An error: its kind, and one line that says what failed, on what, and what to do. One that has
+/// several causes has a line for each.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
+    /// The lines after the first.
+    more: Vec<String>,
 }
 
 /// The result of everything in this crate that can fail.
@@ -42,7 +45,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a message of one line.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), more: Vec::new() }
     }
 
     /// [`Kind::NotFound`]
@@ -93,21 +96,35 @@ impl Error {
     /// Says what was being done, in front of what went wrong. The kind stays.
     #[must_use]
     pub fn context(self, doing: impl fmt::Display) -> Self {
-        Self { kind: self.kind, message: format!("{doing}: {}", self.message) }
+        let within = |line: &String| format!("{doing}: {line}");
+        let more = self.more.iter().map(within).collect();
+        Self { kind: self.kind, message: within(&self.message), more }
+    }
+
+    /// What was wrong in one piece of input, a line each; `None` where nothing was.
+    pub fn each(kind: Kind, lines: Vec<String>) -> Option<Self> {
+        let mut lines = lines.into_iter();
+        Some(Self { kind, message: lines.next()?, more: lines.collect() })
+    }
+
+    /// Its lines, for those who have room for them. In one line they are apart by semicolons.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.message).chain(&self.more).map(String::as_str)
     }
 
     /// One error of several, for teardown that goes on past the first; `None` where all went well.
     /// The kind is the first one's.
     pub fn list(errors: Vec<Self>) -> Option<Self> {
         let kind = errors.first()?.kind;
-        let lines: Vec<String> = errors.into_iter().map(|error| error.message).collect();
-        Some(Self { kind, message: lines.join("; ") })
+        let lines: Vec<String> = errors.iter().map(Self::to_string).collect();
+        Some(Self::new(kind, lines.join("; ")))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.message)
+        out.write_str(&self.message)?;
+        self.more.iter().try_for_each(|line| write!(out, "; {line}"))
     }
 }
 
@@ -121,7 +138,7 @@ impl From<io::Error> for Error {
             io::ErrorKind::TimedOut => Kind::DeadlineExceeded,
             _ => Kind::Unknown,
         };
-        Self { kind, message: source.to_string() }
+        Self::new(kind, source.to_string())
     }
 }
 

@@ -595,8 +595,19 @@ fn expand_slice(slice: &str) -> String {
     folders.join("/")
 }
 
-/// Where Proxmox VE has LXC keep a guest's processes, below the cgroup with the guest's limits.
+/// Where LXC keeps a guest's processes, below the cgroup with the guest's limits; the name is
+/// Proxmox VE's.
 const INNER_CGROUP: &str = "ns";
+
+/// The cgroup that LXC makes for the processes of a guest in `cgroup`, and removes when the first
+/// of them has ended.
+///
+/// On cgroup v2 it is not the one with the limits: what the kernel has counted there, kills for
+/// lack of memory among it, must outlast the guest until the supervisor has read it. Version 1
+/// counts a kill where the process was, so a cgroup above that one would keep nothing.
+pub fn processes_cgroup(cgroup: &str, cgroup2: bool) -> String {
+    if cgroup2 { format!("{cgroup}/{INNER_CGROUP}") } else { cgroup.to_owned() }
+}
 
 /// What is put after a guest's cgroup for that of LXC's monitor.
 pub const MONITOR_SUFFIX: &str = ".monitor";

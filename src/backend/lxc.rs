@@ -269,13 +269,14 @@ impl Lxc {
         }
     }
 
-    /// Removes the cgroups that LXC makes beside the guest's.
+    /// Removes the guest's cgroup, of which LXC may leave the one with the limits, and those that
+    /// LXC makes beside it.
     fn remove_cgroups(&self) -> Vec<Error> {
         let remove = |suffix| match self.beside(suffix)? {
             Some(cgroup) => cgroup.remove(),
             None => Ok(()),
         };
-        let suffixes = [guest::MONITOR_SUFFIX, guest::PIVOT_SUFFIX];
+        let suffixes = ["", guest::MONITOR_SUFFIX, guest::PIVOT_SUFFIX];
         suffixes.into_iter().filter_map(|suffix| remove(suffix).err()).collect()
     }
 }

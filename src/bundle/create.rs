@@ -27,8 +27,9 @@ pub mod users;
 mod volumes;
 pub mod work;
 
-use crate::config::BACKEND_ANNOTATION;
+use super::validate;
 use crate::config::input::{self, Links, shown};
+use crate::config::{BACKEND_ANNOTATION, BackendName};
 use crate::error::{Context, Error, Result};
 use crate::spec;
 use crate::sys::inroot::Root;
@@ -67,7 +68,7 @@ pub struct Request {
     /// Flags.
     pub settings: Settings,
     /// The backend that the bundle is for, as its annotation.
-    pub backend: Option<String>,
+    pub backend: Option<BackendName>,
     /// How many bytes archives may unpack to.
     pub most_bytes: u64,
     /// Whether device nodes other than those that every container has are made.
@@ -204,8 +205,9 @@ fn fill(
         make_folder(&folder)?;
         fs::write(folder.join(name), contents).context(|| format!("write mounts/{name}"))?;
     }
-    check(&config)?;
-    write(&draft.folder().join("config.json"), &config)?;
+    let text = format!("{config:#}\n");
+    check(&text, draft, request.backend)?;
+    write(&draft.folder().join("config.json"), &text)?;
     work.stop.check()?;
     Ok(lower)
 }
@@ -300,24 +302,24 @@ fn configure(
     }
     settings.apply(&mut config, root)?;
     if let Some(backend) = &request.backend {
-        settings::set(&mut config, &["annotations", BACKEND_ANNOTATION], backend.clone());
+        settings::set(&mut config, &["annotations", BACKEND_ANNOTATION], backend.as_str());
     }
     Ok(config)
 }
 
 /// What a template may have broken is found now, and not when the container is to be made.
-fn check(config: &Value) -> Result<()> {
-    let text = config.to_string();
+fn check(text: &str, draft: &Draft, backend: Option<BackendName>) -> Result<()> {
+    validate::admit_draft(text.as_bytes(), draft.target(), draft.folder(), backend)?;
     spec::parse(text.as_bytes()).context(|| "config.json")?;
-    serde_json::from_str::<oci_spec::runtime::Spec>(&text)
+    serde_json::from_str::<oci_spec::runtime::Spec>(text)
         .map_err(|error| Error::invalid(format!("config.json: {error}")))?;
     Ok(())
 }
 
-fn write(path: &Path, config: &Value) -> Result<()> {
+fn write(path: &Path, text: &str) -> Result<()> {
     let doing = || format!("write {}", path.display());
     let mut file = File::create_new(path).context(doing)?;
-    file.write_all(format!("{config:#}\n").as_bytes()).context(doing)?;
+    file.write_all(text.as_bytes()).context(doing)?;
     file.sync_all().context(doing)
 }
 

@@ -10,9 +10,9 @@
 //! - warning: most likely a mistake, or one of the runtimes refuses it or does something else.
 //! - note: good to know; no runtime minds.
 //!
-//! A supervisor does not call this: its Create must take what crun and runc take, and reads no more
-//! of config.json than it needs ([`crate::spec`]). The backend's own refusals come before it has
-//! touched anything.
+//! An error is also a reason to refuse the bundle ([`admit`]), unless crun or runc makes of it what
+//! was most likely meant ([`Finding::refused`]): such a container has run so far, and goes on to.
+//! src/ARCHITECTURE.md says who asks, and why a supervisor does not.
 
 mod at;
 mod backend;
@@ -28,8 +28,8 @@ mod tests;
 mod top;
 
 use crate::config::BackendName;
-use crate::config::input::{self, Links, shown};
-use crate::error::{Error, Result};
+use crate::config::input::{self, Links, plain, shown};
+use crate::error::{Error, Kind, Result};
 use crate::guest::translate::FileKind;
 use crate::guest::{is_unified, kind_of};
 use crate::spec;
@@ -74,6 +74,8 @@ impl fmt::Display for Level {
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
+    /// Whether it keeps a container from being made of the bundle; of errors alone.
+    pub refused: bool,
     /// The JSON pointer (RFC 6901) of the value, or of the one that is missing; empty for the whole
     /// document.
     pub pointer: String,
@@ -86,6 +88,15 @@ pub struct Finding {
     pub problem: String,
     /// What to do: one line.
     pub mend: String,
+}
+
+impl Finding {
+    /// The finding in one line, without level and line. It may quote anything from the bundle.
+    fn sentence(&self) -> String {
+        let Self { pointer, problem, mend, .. } = self;
+        let end = if pointer.is_empty() { "" } else { ": " };
+        plain(&format!("{pointer}{end}{problem}: {mend}"))
+    }
 }
 
 /// All that was found.
@@ -113,6 +124,57 @@ impl Report {
     }
 }
 
+/// Refuses a bundle of which no container should be made, with a line for each reason. What else
+/// is wrong is logged.
+///
+/// # Errors
+/// `InvalidArgument`; and as [`check`].
+pub fn admit(bundle: &Path, backend: Option<BackendName>) -> Result<()> {
+    let report = check(bundle, backend.filter(says_all))?;
+    let config = shown(&report.config);
+    let place = |finding: &Finding| format!("{config}:{}:{}", finding.line, finding.column);
+    judged(&report.findings, report.more, place)
+}
+
+/// The same for a bundle that is still in the folder `draft`, and will be in `bundle`. Nobody can
+/// look at the lines of its config.json, so they are not named.
+///
+/// # Errors
+/// As [`admit`].
+pub fn admit_draft(
+    text: &[u8],
+    bundle: &Path,
+    draft: &Path,
+    backend: Option<BackendName>,
+) -> Result<()> {
+    let files = Drafted { bundle, draft, host: ThisHost::new() };
+    let host = Host { bundle, cgroup2: is_unified(), files: &files };
+    let (findings, more) = check_text(text, &host, backend.filter(says_all));
+    judged(&findings, more, |_| "config.json".to_owned())
+}
+
+/// Whether config.json says all that makes a backend refuse it. crun and runc judge themselves what
+/// is theirs alone, and of Proxmox VE's guests the configuration decides, too (`pct.storage`).
+fn says_all(backend: &BackendName) -> bool {
+    *backend == BackendName::Lxc
+}
+
+fn judged(findings: &[Finding], more: usize, place: impl Fn(&Finding) -> String) -> Result<()> {
+    let mut reasons = Vec::new();
+    for finding in findings {
+        let said = format!("{}: {}", place(finding), finding.sentence());
+        match finding.level {
+            _ if finding.refused => reasons.push(said),
+            Level::Error | Level::Warning => log::warn!("{said}"),
+            Level::Note => log::debug!("{said}"),
+        }
+    }
+    if !reasons.is_empty() && more > 0 {
+        reasons.push(format!("config.json: {more} more findings are not listed"));
+    }
+    Error::each(Kind::InvalidArgument, reasons).map_or(Ok(()), Err)
+}
+
 /// What the rules ask this host.
 pub trait Files {
     /// What a path is, links followed; `None` where nothing is, or nothing that can be seen.
@@ -129,6 +191,13 @@ struct ThisHost {
     filesystems: String,
 }
 
+impl ThisHost {
+    fn new() -> Self {
+        // Without /proc every file system is one of which nothing is known: a warning.
+        Self { filesystems: std::fs::read_to_string("/proc/filesystems").unwrap_or_default() }
+    }
+}
+
 impl Files for ThisHost {
     fn kind(&self, path: &Path) -> Option<FileKind> {
         kind_of(path)
@@ -142,6 +211,34 @@ impl Files for ThisHost {
         // Those of cgroups are the runtime's word, and FUSE's have a name after a dot.
         let name = name.split('.').next().unwrap_or(name);
         name == "cgroup" || self.filesystems.split_whitespace().any(|known| known == name)
+    }
+}
+
+/// This host, with a bundle in it that is elsewhere for now.
+struct Drafted<'a> {
+    bundle: &'a Path,
+    draft: &'a Path,
+    host: ThisHost,
+}
+
+impl Drafted<'_> {
+    fn now(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.bundle).map_or(path.to_owned(), |rest| self.draft.join(rest))
+    }
+}
+
+impl Files for Drafted<'_> {
+    fn kind(&self, path: &Path) -> Option<FileKind> {
+        self.host.kind(&self.now(path))
+    }
+
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        let real = self.host.real(&self.now(path))?;
+        Some(real.strip_prefix(self.draft).map_or(real.clone(), |rest| self.bundle.join(rest)))
+    }
+
+    fn has_filesystem(&self, name: &str) -> bool {
+        self.host.has_filesystem(name)
     }
 }
 
@@ -174,9 +271,7 @@ pub fn check(bundle: &Path, backend: Option<BackendName>) -> Result<Report> {
             shown(&config)
         ))
     })?;
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let files = ThisHost { filesystems };
-    let host = Host { bundle: &bundle, cgroup2: is_unified(), files: &files };
+    let host = Host { bundle: &bundle, cgroup2: is_unified(), files: &ThisHost::new() };
     let (findings, more) = check_text(&text, &host, backend);
     Ok(Report { config, backend, findings, more })
 }
@@ -249,6 +344,7 @@ fn broken(text: &str, offset: usize, problem: &str) -> Finding {
     let (line, column) = Lines::of(text).at(offset);
     Finding {
         level: Level::Error,
+        refused: true,
         pointer: String::new(),
         line,
         column,
@@ -268,8 +364,8 @@ fn placed(text: &str, found: Vec<Found>, more: usize) -> (Vec<Finding>, usize) {
     for found in &found {
         let offset = ancestors(&found.pointer).find_map(|pointer| places.of(pointer));
         let (line, column) = lines.at(offset.unwrap_or(0));
-        let Found { level, pointer, problem, mend } = found.clone();
-        findings.push(Finding { level, pointer, line, column, problem, mend });
+        let Found { level, refused, pointer, problem, mend } = found.clone();
+        findings.push(Finding { level, refused, pointer, line, column, problem, mend });
     }
     // As many as of any level: the same mistake again says nothing new.
     const MOST: usize = 500;
@@ -283,6 +379,7 @@ fn placed(text: &str, found: Vec<Found>, more: usize) -> (Vec<Finding>, usize) {
         };
         findings.push(Finding {
             level,
+            refused: level == Level::Error,
             pointer: pointer.clone(),
             line,
             column,

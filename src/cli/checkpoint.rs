@@ -25,7 +25,7 @@ pub fn checkpoint(runtime: &Runtime, args: &CheckpointArgs) -> Result<Said> {
     let what = Checkpoint {
         image: absolute(&criu.image_path)?,
         work: criu.work_path.as_deref().map(absolute).transpose()?.unwrap_or_default(),
-        exit: !args.leave_running,
+        exit: !(args.leave_running || args.pre_dump),
         open_tcp: criu.tcp_established,
         external_unix_sockets: criu.ext_unix_sk,
         terminal: criu.shell_job,

@@ -11,9 +11,10 @@ use super::runtime::{Runtime, absolute, block_on};
 use super::watcher::Watcher;
 use super::{Said, delete};
 use crate::backend::{self, Backend, More, Place, ProcessIo};
+use crate::bundle::validate;
 use crate::config::BackendName;
 use crate::container::{GRACE, unless_dead};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::postmortem;
 use crate::spec::{self, Spec};
 use crate::store::{ProcessId, Record, Status};
@@ -67,10 +68,10 @@ pub struct Making {
 }
 
 impl Making {
-    /// Reads the bundle, and finds the backend; nothing is made yet.
+    /// Reads and checks the bundle, and finds the backend; nothing is made yet.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// What is wrong with them; of the bundle all that is.
     pub fn new(
         runtime: &mut Runtime,
         id: &str,
@@ -85,8 +86,11 @@ impl Making {
         runtime.config.no_pivot_root |= flags.no_pivot;
         runtime.config.no_new_keyring |= flags.no_new_keyring;
         let place = runtime.place(id, bundle)?;
-        let spec = spec::load(&place.bundle)?;
+        // All that is wrong with it, and not only what is met first.
+        let spec = spec::load(&place.bundle)
+            .map_err(|error| validate::admit(&place.bundle, None).err().unwrap_or(error))?;
         let backend = runtime.open(place.clone(), &spec)?;
+        validate::admit(&place.bundle, BackendName::parse(backend.name()).ok())?;
         let more = output::passed_fds(flags.preserve_fds)?;
         Ok(Self { place, spec, backend, flags, more, image: None })
     }
@@ -204,13 +208,20 @@ impl Making {
                 Err(error) => return Err(made.undo(error).await),
             };
             let exit = foreground.until_end(&made.init, attached).await;
-            made.change(|record| {
+            let recorded = made.change(|record| {
                 record.status = Status::Stopped;
                 record.pid = None;
                 record.own.exit = Some(exit.into());
-            })?;
-            if !keep {
-                delete::remove(&made.making.place).await?;
+            });
+            match recorded {
+                // Whoever ended it has removed it: a deletion by force, a checkpoint.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                recorded => {
+                    recorded?;
+                    if !keep {
+                        delete::remove(&made.making.place).await?;
+                    }
+                }
             }
             Ok(u8::try_from(exit.status).unwrap_or(u8::MAX))
         })

@@ -3,7 +3,7 @@
 use super::Said;
 use super::args::Update;
 use super::runtime::{Found, Runtime, block_on};
-use super::watcher;
+use super::{delete, watcher};
 use crate::backend::{Backend, Checkpoint};
 use crate::container::{CHECKPOINT_END, GRACE, Op, unless_dead};
 use crate::error::{Context, Error, Result};
@@ -60,14 +60,19 @@ pub fn update(runtime: &Runtime, args: &Update) -> Result<Said> {
     })
 }
 
-/// Writes it to an image.
+/// Writes it to an image, and removes it if that is to be its end.
 ///
 /// # Errors
 /// As for `nexcage checkpoint`.
 pub fn checkpoint(runtime: &Runtime, id: &str, what: &Checkpoint) -> Result<Said> {
-    change(runtime, id, "checkpoint", Op::Checkpoint, None, async |_, backend| {
+    let said = change(runtime, id, "checkpoint", Op::Checkpoint, None, async |_, backend| {
         backend.checkpoint(what).await
-    })
+    })?;
+    if !what.exit {
+        return Ok(said);
+    }
+    // As with crun and runc, the image is all that is left: a restore may take the same id.
+    delete::delete(runtime, id, true)
 }
 
 /// A file, or standard input for `-`.

@@ -29,30 +29,29 @@ pub fn init(global: &Global) -> Result<()> {
     builder.try_init().or(Ok(()))
 }
 
-/// One line for an error, as runc writes it.
-fn line(format: LogFormat, error: &Error) -> String {
-    let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-    match format {
-        LogFormat::Text => format!("time=\"{time}\" level=error msg={:?}\n", error.to_string()),
+/// The lines of an error, as runc writes them.
+fn lines(format: LogFormat, error: &Error) -> String {
+    let time = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let line = |message: &str| match format {
+        LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}\n"),
         LogFormat::Json => {
-            let line = serde_json::json!({
-                "level": "error", "msg": error.to_string(), "time": time.to_string(),
-            });
+            let line = serde_json::json!({ "level": "error", "msg": message, "time": time });
             format!("{line}\n")
         }
-    }
+    };
+    error.lines().map(line).collect()
 }
 
 /// What standard error gets of an error. `--log` gets it, too.
 pub fn failed(global: &Global, error: &Error) -> String {
-    let mut said = format!("nexcage: {error}\n");
+    let mut said: String = error.lines().map(|line| format!("nexcage: {line}\n")).collect();
     match &global.log {
         Some(target) => {
             if let Err(lost) = write(target, global.log_format, error) {
                 said.push_str(&format!("nexcage: {lost}\n"));
             }
         }
-        None if global.log_format == LogFormat::Json => said = line(global.log_format, error),
+        None if global.log_format == LogFormat::Json => said = lines(global.log_format, error),
         None => {}
     }
     said
@@ -64,11 +63,12 @@ fn write(target: &Path, format: LogFormat, error: &Error) -> Result<()> {
     let text = target.to_string_lossy();
     if text.starts_with("journald:") || text.starts_with("syslog:") {
         // LOG_DAEMON | LOG_ERR (syslog(3)); journald listens there, too.
-        return UnixDatagram::unbound()
-            .and_then(|socket| {
-                socket.send_to(format!("<27>nexcage: {error}").as_bytes(), "/dev/log")
+        let socket = UnixDatagram::unbound().context(doing)?;
+        return error
+            .lines()
+            .try_for_each(|line| {
+                socket.send_to(format!("<27>nexcage: {line}").as_bytes(), "/dev/log").map(drop)
             })
-            .map(drop)
             .context(doing);
     }
     let file = text.strip_prefix("file:").map_or(target, Path::new);
@@ -76,6 +76,6 @@ fn write(target: &Path, format: LogFormat, error: &Error) -> Result<()> {
         .append(true)
         .create(true)
         .open(file)
-        .and_then(|mut file| file.write_all(line(format, error).as_bytes()))
+        .and_then(|mut file| file.write_all(lines(format, error).as_bytes()))
         .context(doing)
 }

@@ -62,6 +62,17 @@ pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().chars().take(4096).flat_map(char::escape_debug).collect()
 }
 
+/// Foreign text on one line as it is, but for what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|char| {
+            let escaped = char.is_control().then(|| char.escape_debug());
+            let kept = escaped.is_none().then_some(char);
+            escaped.into_iter().flatten().chain(kept)
+        })
+        .collect()
+}
+
 /// Foreign text for a message: in quotes, on one line, and not megabytes of it.
 pub(crate) fn quoted(text: &str) -> String {
     const MOST: usize = 100;

@@ -236,8 +236,10 @@ impl Life {
                     None => std::future::pending().await,
                 },
                 () = dying => {
-                    // LXC removes the cgroup, and the count with it, before the status is known.
-                    if oom.take().is_some_and(|mut oom| oom.check()) {
+                    // LXC may remove the cgroup, and the count with it, before the status is known.
+                    if let Some(mut oom) = oom.take()
+                        && oom.check().await
+                    {
                         self.publish_oom();
                     }
                 }
@@ -245,7 +247,9 @@ impl Life {
                 ended = ended => {
                     // The kernel tells of the kill and of the death in one breath: the reason is
                     // published before the consequence.
-                    if oom.as_mut().is_some_and(OomWatch::check) {
+                    if let Some(oom) = &mut oom
+                        && oom.check().await
+                    {
                         self.publish_oom();
                     }
                     return Some(ended);
@@ -255,11 +259,16 @@ impl Life {
     }
 
     /// Where the kernel counts that it killed something for want of memory: version 1 of the
-    /// controller does so where the process is, which may be below the limit that it hit.
+    /// controller does so where the process is, which may be below the limit that it hit; version 2
+    /// there and in all above, of which LXC leaves the one with the limits.
     fn killed_in(&self) -> Option<Cgroup> {
+        let limits = self.container.cgroup();
+        if limits.is_some_and(|cgroup| cgroup.legacy("memory").is_none()) {
+            return limits.cloned();
+        }
         let pid = self.container.snapshot().pid;
         let own = Some(pid).filter(|&pid| pid != 0).and_then(|pid| Cgroup::of(pid).ok().flatten());
-        own.or_else(|| self.container.cgroup().cloned())
+        own.or_else(|| limits.cloned())
     }
 
     fn publish_oom(&self) {

@@ -86,7 +86,7 @@ pub const FIELDS: &[Field] = &[
     refused("/process/commandLine", "it is Windows': give args"),
     init(
         "/process/capabilities/{bounding,effective,inheritable,permitted,ambient}/*",
-        "capset(2), prctl(2)",
+        "capset(2), prctl(2); ambient ones only if they are permitted and inheritable, too",
     ),
     init("/process/rlimits/*/{type,soft,hard}", "setrlimit(2)"),
     init("/process/noNewPrivileges", "PR_SET_NO_NEW_PRIVS"),

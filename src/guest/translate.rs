@@ -299,7 +299,7 @@ fn base(host: &Host<'_>, config: &mut Config) -> Result<()> {
             line("lxc.rootfs.path", &format!("dir:{rootfs}"))?;
             line("lxc.rootfs.managed", "0")?;
             line("lxc.cgroup.relative", "0")?;
-            line("lxc.cgroup.dir.container", host.cgroup)?;
+            line("lxc.cgroup.dir.container", &super::processes_cgroup(host.cgroup, host.cgroup2))?;
             line("lxc.cgroup.dir.monitor", &super::monitor_cgroup(host.cgroup))?;
             line("lxc.cgroup.dir.monitor.pivot", &super::pivot_cgroup(host.cgroup))?;
             // The init changes to the profile of config.json, as the last thing.

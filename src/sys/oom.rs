@@ -1,8 +1,9 @@
 //! Word of every time a container ran out of memory.
 //!
 //! Both versions count killed processes in a file. When to look, v2 says by inotify, v1 by an
-//! eventfd that is raised before the kill, several times for one kill, and when the cgroup is
-//! removed. Both are one descriptor that the supervisor's loop waits for beside everything else.
+//! eventfd that is raised before the kill, several times for one kill, and some time after the
+//! cgroup was removed. Both are one descriptor that the supervisor's loop waits for beside
+//! everything else.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,14 +16,19 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 use crate::error::{Context, Result};
 use crate::sys::cgroup::{Cgroup, value};
 use crate::sys::watch::watch;
 
-/// How often, and how soon after a v1 notice the counter is read again.
-const LOOKS: u32 = 20;
+/// How often, and how soon after a v1 notice the counter is read again; the pauses double, to ten
+/// seconds in all. On a busy machine the one who gave the notice may wait long before it kills.
+const LOOKS: u32 = 10;
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How long the kernel may take to raise the eventfd after the removal of a v1 cgroup.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 /// Watches one container's cgroup for kills by the kernel's out-of-memory killer.
 #[derive(Debug)]
@@ -42,6 +48,11 @@ enum Source {
     Unified {
         folder: PathBuf,
         kills: u64,
+    },
+    /// A v1 cgroup that is gone, whose eventfd was raised once: for the removal, or for a kill
+    /// before it. If it is raised once more, which is then for the removal, it was a kill.
+    Removed {
+        until: Instant,
     },
     Ended,
 }
@@ -70,7 +81,11 @@ impl OomWatch {
             }
             let soon = async {
                 match &self.source {
-                    Source::Legacy { looks: 1.., .. } => tokio::time::sleep(LOOK).await,
+                    Source::Legacy { looks: looks @ 1.., .. } => {
+                        let pause = LOOK * 2_u32.pow(LOOKS.saturating_sub(*looks));
+                        tokio::time::sleep(pause).await;
+                    }
+                    Source::Removed { until } => tokio::time::sleep_until(*until).await,
                     _ => std::future::pending().await,
                 }
             };
@@ -91,24 +106,26 @@ impl OomWatch {
 }
 
 impl OomWatch {
-    /// Whether there was a kill that [`OomWatch::next`] has not told of yet.
-    pub fn check(&mut self) -> bool {
+    /// Whether there was a kill that [`OomWatch::next`] has not told of yet. Waits only where a v1
+    /// cgroup is gone, and then for no more than a second.
+    pub async fn check(&mut self) -> bool {
         match &mut self.source {
-            Source::Legacy { control, kills: Some(kills), looks } => {
+            Source::Legacy { control, kills: Some(kills), .. } => {
                 let now = legacy_count(control);
                 if now.is_some() {
                     return rose(kills, now);
                 }
-                // LXC removes a guest's cgroup as soon as that has ended, and the count with it.
-                // Then a notice that no kill has been seen for since is the word there is of one;
-                // the removal itself counts once.
-                let unseen = *looks > 0 || drain(self.fd.get_ref()).unwrap_or(0) > 1;
-                self.source = Source::Ended;
-                unseen
+                let raised = drain(self.fd.get_ref()).unwrap_or(0);
+                if self.source.removed(raised) {
+                    return true;
+                }
             }
-            Source::Unified { folder, kills } => rose(kills, count(folder).ok()),
-            Source::Legacy { kills: None, .. } | Source::Ended => false,
+            Source::Unified { folder, kills } => return rose(kills, count(folder).ok()),
+            Source::Legacy { kills: None, .. } => return false,
+            Source::Removed { .. } | Source::Ended => {}
         }
+        // Either the word of the removal comes, or the time for it is over.
+        self.next().await
     }
 }
 
@@ -125,12 +142,11 @@ impl Source {
     fn look(&mut self, raised: u64) -> bool {
         match self {
             Self::Ended => false,
-            Self::Legacy { control, looks, .. } if !control.exists() => {
-                // The removal itself counted once.
-                let unseen = raised > 1 || *looks > 0;
+            Self::Removed { .. } => {
                 *self = Self::Ended;
-                unseen
+                raised > 0
             }
+            Self::Legacy { control, .. } if !control.exists() => self.removed(raised),
             // Before 4.13 the kernel did not count: then every notice is one.
             Self::Legacy { kills: None, .. } => raised > 0,
             Self::Legacy { control, kills: Some(kills), looks } => {
@@ -150,6 +166,18 @@ impl Source {
                 killed
             }
         }
+    }
+
+    /// Whether there was a kill in a v1 cgroup that is gone, and its count with it: LXC removes a
+    /// guest's as soon as that has ended. A notice that no kill has been seen for since is then the
+    /// word there is of one. All notices came before the removal, which itself counts once, later.
+    fn removed(&mut self, raised: u64) -> bool {
+        let unseen = raised > 1 || matches!(self, Self::Legacy { looks: 1.., .. });
+        *self = match raised {
+            1 if !unseen => Self::Removed { until: Instant::now() + REMOVAL },
+            _ => Self::Ended,
+        };
+        unseen
     }
 }
 
@@ -276,14 +304,33 @@ mod tests {
         assert!(!watch.next().await);
     }
 
-    #[test]
-    fn a_kill_right_before_the_removal_is_not_lost() {
-        let gone = || Source::Legacy {
-            control: "/nonexistent/cgroup.event_control".into(),
-            kills: Some(0),
-            looks: 0,
+    /// What a v1 watch tells of a cgroup that is gone, whose eventfd has counted `before` by the
+    /// time of the look, and `after` some time later.
+    async fn told_of_removed(before: u64, after: u64, ended: bool) -> bool {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        let kernels = std::fs::File::from(event.as_fd().try_clone_to_owned().unwrap());
+        let raise = move |count: u64| (&kernels).write_all(&count.to_ne_bytes()).unwrap();
+        let control = "/nonexistent/cgroup.event_control".into();
+        let source = Source::Legacy { control, kills: Some(0), looks: 0 };
+        let mut watch = watched(event.into(), source).unwrap();
+        raise(before);
+        let told = async { if ended { watch.check().await } else { watch.next().await } };
+        let later = async {
+            tokio::time::sleep(LOOK).await;
+            raise(after);
         };
-        assert!(gone().look(2));
-        assert!(!gone().look(1));
+        tokio::join!(told, later).0
+    }
+
+    #[tokio::test]
+    async fn a_kill_right_before_the_removal_is_not_lost() {
+        for ended in [true, false] {
+            // A kill, and the removal, of which the kernel may tell before the look or after it.
+            assert!(told_of_removed(2, 0, ended).await);
+            assert!(told_of_removed(1, 1, ended).await);
+            // The removal alone.
+            assert!(!told_of_removed(1, 0, ended).await);
+        }
+        assert!(!told_of_removed(0, 1, true).await);
     }
 }

@@ -441,5 +441,55 @@ async fn a_container_of_crictls_files_joins_a_sandbox_that_runs() {
     }
     let again = create(&["--sandbox-id", "s1"]);
     assert!(text(&again.stderr).contains("not empty"), "{again:?}");
+
+    let other = scene.bundle("c2", &["sleep", "1000"]).edit(|spec| {
+        spec["annotations"] = json!({ cri("sandbox-id"): "s1" });
+    });
+    let other = scene.running(&other).await.state("c2", "").await.unwrap().pid;
+    let seen = |script: &str, security: Value| {
+        fs::remove_dir_all("/run/nexcage/s1/c1").unwrap();
+        write(
+            "container.json",
+            &json!({
+                "metadata": {"name": "c"}, "image": {"image": "busybox"},
+                "command": ["/bin/sh", "-c"], "args": [script],
+                "linux": {"security_context": security},
+            }),
+        );
+        let made = create(&[]);
+        assert!(made.status.success(), "{made:?}");
+        let mut validate = Command::new(env!("CARGO_BIN_EXE_nexcage"));
+        let valid = validate.args(["bundle", "validate", "/run/nexcage/s1/c1"]).output().unwrap();
+        assert!(valid.status.success(), "{}", text(&valid.stdout));
+        place.run(&bed::crun(), "/run/nexcage/s1/c1")
+    };
+    let link = fs::read_link(format!("/proc/{other}/ns/pid")).unwrap();
+    let target = json!({"namespace_options": {"pid": 3, "target_id": "c2"}});
+    assert_eq!(seen("readlink /proc/self/ns/pid", target).trim(), link.to_str().unwrap());
+
+    let script = "grep Seccomp: /proc/self/status; unshare -U true 2>&1; echo $?";
+    let profile = |kind: u8| json!({"seccomp": {"profile_type": kind}});
+    assert_eq!(seen(script, profile(1)), "Seccomp:\t0\n0\n");
+    let filtered = seen(script, profile(0));
+    assert!(filtered.starts_with("Seccomp:\t2\n") && filtered.ends_with("\n1\n"), "{filtered}");
+    assert!(filtered.contains("Operation not permitted"), "{filtered}");
+    let deny = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+    });
+    write("deny.json", &deny);
+    let profile = json!({"profile_type": 2, "localhost_ref": place.at("deny.json")});
+    let filtered = seen("mkdir /tmp/x 2>&1 || true", json!({ "seccomp": profile }));
+    assert!(filtered.contains("No space left on device"), "{filtered}");
+
+    let mut pod: Value = serde_json::from_slice(&fs::read(place.at("pod.json")).unwrap()).unwrap();
+    pod["linux"] = json!({"security_context": {"privileged": true}});
+    write("pod.json", &pod);
+    let script = "grep CapEff /proc/self/status; mount -t tmpfs none /tmp && echo mounted; \
+                  test -w /dev/null && grep -c ' /sys sysfs rw' /proc/mounts";
+    let all = fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+    let privileged = seen(script, json!({"privileged": true}));
+    assert_eq!(privileged, format!("CapEff:{all}\nmounted\n1\n"));
     fs::remove_dir_all("/run/nexcage/s1").unwrap();
 }

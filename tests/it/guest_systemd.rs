@@ -1,10 +1,11 @@
 //! Debian with systemd as its first process: it starts, it is looked at from within, it goes down
-//! when it is told to, and all of that on LXC as on crun.
+//! when it is told to, and all of that on LXC and pct as on crun.
 
 use crate::bed::{ANY, Bed, IMAGE, Pair, fetched};
 use std::fs;
 
 const LXC: Pair = Pair { containerd: "2.1", runtime: "lxc" };
+const PCT: Pair = Pair { containerd: "2.1", runtime: "pct" };
 
 /// The image's name in the bed.
 const DEBIAN: &str = "docker.io/library/debian:latest";
@@ -14,12 +15,35 @@ const LOG: &str = "/run/b/tell/log";
 
 #[test]
 fn halts_on_lxc() {
-    up_and_down(LXC, 130, |bed| drop(bed.kill("c", "SIGRTMIN+3").good()));
+    halts(LXC);
 }
 
 #[test]
 fn halts_on_crun() {
-    up_and_down(ANY, 130, |bed| drop(bed.kill("c", "SIGRTMIN+3").good()));
+    halts(ANY);
+}
+
+#[test]
+fn halts_on_pct() {
+    halts(PCT);
+}
+
+#[test]
+fn halts_on_containerd_1_6() {
+    for runtime in ["crun-1.8", "lxc"] {
+        halts(Pair { containerd: "1.6", runtime });
+    }
+}
+
+#[test]
+fn halts_on_containerd_1_7() {
+    for runtime in ["crun-1.28", "lxc"] {
+        halts(Pair { containerd: "1.7", runtime });
+    }
+}
+
+fn halts(pair: Pair) {
+    up_and_down(pair, 130, |bed| drop(bed.kill("c", "SIGRTMIN+3").good()));
 }
 
 /// For whoever runs it that is an end: to start it again is containerd's business.
@@ -77,8 +101,11 @@ fn up_and_down(pair: Pair, code: i32, end: impl FnOnce(&Bed)) {
         let line = units.lines().find(|line| line.starts_with(unit));
         assert!(line.is_some_and(|line| line.contains("active")), "{unit}: {units}");
     }
-    // Each service is in a cgroup of its own, below the container's.
-    let cgroup = bed.cgroup("c", "systemd", "system.slice/dbus.service/cgroup.procs");
+    // Each service is in a cgroup of its own, below the container's, which Proxmox VE has one of its
+    // own in for the guest.
+    let inner = if pair.backend() == "pct" { "ns/" } else { "" };
+    let service = format!("{inner}system.slice/dbus.service/cgroup.procs");
+    let cgroup = bed.cgroup("c", "systemd", &service);
     assert!(cgroup.parse::<i32>().is_ok(), "dbus.service is in no cgroup: {cgroup:?}");
     let first = bed.exec("c", "first", &["cat", "/proc/1/comm"]).finish().good().stdout;
     assert_eq!(first, "systemd\n");

@@ -1,6 +1,6 @@
 //! Limits hold, can be changed, and what a container uses can be read.
 
-use crate::bed::{Bed, Pair};
+use crate::bed::{Bed, Pair, eventually};
 use containerd_shim_protos::api::UpdateTaskRequest;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::{Client, TaskClient, ttrpc};
@@ -69,4 +69,39 @@ fn running_out_of_memory_is_told_before_the_end_it_causes(pair: Pair) {
     let expected = ["create c", "start c", "oom c", "exit c 137", "delete c"];
     assert_eq!(events.brief(), expected);
     bed.leave_nothing();
+}
+
+/// By then LXC has removed the guest's cgroup, and with it what the kernel has counted there.
+fn told_by_a_supervisor_that_looks_late(runtime: &'static str) {
+    let bed = Bed::new(Pair { containerd: "2.1", runtime });
+    let events = bed.events();
+    let hungry = "trap 'exec dd if=/dev/zero of=/dev/null bs=256M count=1' USR1; mkdir /ready
+        while :; do sleep 0.05; done";
+    bed.run_detached(&["--memory-limit", "33554432"], "c", &["sh", "-c", hungry]);
+    eventually("it waits for the signal", || {
+        (bed.exec("c", "look", &["ls", "/ready"]).finish().code == 0).then_some(())
+    });
+    let (first, supervisor) = (bed.pid("c"), bed.supervisor("c"));
+    bed.signal(supervisor, "STOP");
+    bed.signal(first, "USR1");
+    eventually("its cgroup is gone", || {
+        bed.cgroup("c", "memory", "memory.limit_in_bytes").is_empty().then_some(())
+    });
+    bed.signal(supervisor, "CONT");
+    events.until("exit c 137");
+    let brief = events.brief();
+    assert!(brief.iter().any(|event| event == "oom c"), "{brief:?}");
+    assert_eq!(bed.remove_stopped("c"), 137);
+    drop(events);
+    bed.leave_nothing();
+}
+
+#[test]
+fn running_out_of_memory_is_told_late_on_lxc() {
+    told_by_a_supervisor_that_looks_late("lxc");
+}
+
+#[test]
+fn running_out_of_memory_is_told_late_on_pct() {
+    told_by_a_supervisor_that_looks_late("pct");
 }

@@ -10,16 +10,23 @@
 //! | labels, annotations of both | annotations; the container's own win, labels lose |
 //! | envs, working_dir, tty, mounts, devices | config.json |
 //! | linux.resources | linux.resources, process.oomScoreAdj |
-//! | linux.security_context | user, groups, capabilities, paths, noNewPrivileges, AppArmor |
-//! | namespace_options | POD and NODE: the sandbox's namespaces; pid CONTAINER: one of its own |
+//! | linux.security_context | user, groups, capabilities, paths, noNewPrivileges |
+//! | privileged, of a privileged pod | all capabilities and devices, no hidden paths, no profiles |
+//! | seccomp | RuntimeDefault: what containerd's default allows; Localhost: the file |
+//! | apparmor | RuntimeDefault: containerd's profile, if the host has it; Localhost: the name |
+//! | selinux_options, with a level | process.selinuxLabel, linux.mountLabel |
+//! | namespace_options | POD and NODE: the sandbox's namespaces; pid CONTAINER: one of its own, |
+//! | | TARGET: that of another container of the pod |
 //! | cgroup_parent | linux.cgroupsPath |
 //! | hostname, dns_config | `mounts/hostname`, `mounts/resolv.conf`, unless mounted otherwise |
 //! | log_path, log_directory, stdin, stdin_once | nothing: they are for who runs the bundle |
-//! | privileged, SELinux, seccomp profiles, CDI, id mappings | refused |
+//! | CDI, user namespaces and id mappings, relabelling, images as mounts | refused |
 
 mod container;
 mod pod;
 mod sandbox;
+mod seccomp;
+mod security;
 
 use super::settings::{self, Mount, Settings};
 use super::{Made, Request};
@@ -31,7 +38,7 @@ use crate::id::{ContainerId, Namespace};
 use crate::route::{self, Subject};
 use crate::spec;
 use crate::store::create_private;
-use container::Container;
+use container::{Container, Pids};
 use pod::Pod;
 use sandbox::Sandbox;
 use serde_json::{Value, json};
@@ -81,6 +88,11 @@ pub fn create(
     };
     let folder = cri.root.join(sandbox.id.as_str());
     request.target = folder.join(id.as_str());
+    let pids = match &container.pids {
+        Pids::Own => None,
+        Pids::Pod => Some(sandbox.pid),
+        Pids::Target(id) => Some(sandbox::target(&cri.root, &cri.namespace, &sandbox, id)?),
+    };
     let annotations = annotations(&container, &pod, &sandbox);
     let backend = match request.backend.take() {
         Some(backend) => backend,
@@ -88,11 +100,13 @@ pub fn create(
             let mut subject = Subject::of(&cri.namespace, &id, &annotations);
             subject.labels.extend(pod.labels.clone());
             subject.labels.extend(container.labels.clone());
-            route::decide(config, &subject)?.backend.as_str().to_owned()
+            route::decide(config, &subject)?.backend
         }
     };
     request.backend = Some(backend);
-    fill(&mut request, container, pod, &sandbox, &id, config.systemd_cgroup);
+    let cgroup = pod.cgroup_parent.as_ref();
+    let cgroup = cgroup.map(|parent| cgroups_path(parent, &id, config.systemd_cgroup));
+    fill(&mut request, container, &pod, cgroup, Joined { sandbox: sandbox.pid, pids });
     request.settings.annotations = annotations.into_iter().collect();
     let is_new = !folder.exists();
     create_private(&folder)?;
@@ -115,6 +129,12 @@ fn read(cri: &CriRequest) -> Result<(Container, Pod)> {
     let mut errors = Vec::new();
     let container = Container::read(&At::top(&container, "/config"), &mut errors);
     let pod = Pod::read(&At::top(&pod, "/sandbox_config"), &mut errors);
+    if container.security.privileged && !pod.privileged {
+        errors.push(Error::invalid(
+            "/config/linux/security_context/privileged: the pod is not, by \
+             /sandbox_config/linux/security_context/privileged",
+        ));
+    }
     match Error::list(errors) {
         Some(error) => Err(error),
         None => Ok((container, pod)),
@@ -175,13 +195,19 @@ fn annotations(container: &Container, pod: &Pod, sandbox: &Sandbox) -> BTreeMap<
     all
 }
 
+/// Processes whose namespaces a container shares.
+struct Joined {
+    sandbox: i32,
+    /// Whose pid namespace; `None` for one of its own.
+    pids: Option<i32>,
+}
+
 fn fill(
     request: &mut Request,
     mut container: Container,
-    pod: Pod,
-    sandbox: &Sandbox,
-    id: &ContainerId,
-    systemd: bool,
+    pod: &Pod,
+    cgroup: Option<String>,
+    joined: Joined,
 ) {
     let command = std::mem::take(&mut container.command);
     request.settings = Settings {
@@ -213,8 +239,6 @@ fn fill(
             options: vec!["rbind".to_owned(), "ro".to_owned(), "rprivate".to_owned()],
         })
         .collect();
-    let cgroup = pod.cgroup_parent.as_ref().map(|parent| cgroups_path(parent, id, systemd));
-    let pid = sandbox.pid;
     request.edit = Some(Box::new(move |config, _| {
         settings::add_mounts(config, &container.mounts);
         let files: Vec<Mount> = files
@@ -225,23 +249,23 @@ fn fill(
         if let Some(cgroup) = cgroup {
             settings::set(config, &["linux", "cgroupsPath"], cgroup);
         }
-        join(config, pid, container.own_pid);
-        container.finish(config);
-        Ok(())
+        join(config, &joined);
+        container.finish(config)
     }));
 }
 
 /// The sandbox's namespaces; its host name comes with them.
-fn join(config: &mut Value, pid: i32, own_pid: bool) {
+fn join(config: &mut Value, joined: &Joined) {
     let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
     let mut namespaces: Vec<Value> = kinds
         .iter()
-        .map(|(kind, file)| json!({ "type": kind, "path": format!("/proc/{pid}/ns/{file}") }))
+        .map(|(kind, file)| {
+            json!({ "type": kind, "path": format!("/proc/{}/ns/{file}", joined.sandbox) })
+        })
         .collect();
-    namespaces.push(if own_pid {
-        json!({ "type": "pid" })
-    } else {
-        json!({ "type": "pid", "path": format!("/proc/{pid}/ns/pid") })
+    namespaces.push(match joined.pids {
+        None => json!({ "type": "pid" }),
+        Some(pid) => json!({ "type": "pid", "path": format!("/proc/{pid}/ns/pid") }),
     });
     namespaces.extend([json!({ "type": "mount" }), json!({ "type": "cgroup" })]);
     settings::set(config, &["linux", "namespaces"], namespaces);

@@ -95,7 +95,7 @@ fn an_image_a_template_and_flags_are_laid_over_each_other() {
         request.settings.env = vec!["B=flag".into()];
         request.settings.hostname = Some("flag".into());
         request.settings.args = vec!["run".into()];
-        request.backend = Some("runc".into());
+        request.backend = Some(BackendName::Runc);
     });
     assert_eq!(made.unwrap().notes, Vec::<String>::new());
     let config = scene.config();
@@ -144,6 +144,7 @@ fn what_goes_wrong_leaves_nothing() {
     write(&scene.at("bad.json"), b"[]");
     write(&scene.at("shape.json"), br#"{"process": {"args": "sh"}}"#);
     write(&scene.at("typed.json"), br#"{"linux": {"resources": {"pids": {"limit": "many"}}}}"#);
+    write(&scene.at("cwd.json"), br#"{"process": {"cwd": "tmp"}}"#);
     write(&scene.at("garbage"), &[b'x'; 2000]);
     write(&scene.at("root/f"), b"x");
     write(&scene.at("bomb.tar"), &archive("f", &"x".repeat(1 << 20)));
@@ -157,8 +158,9 @@ fn what_goes_wrong_leaves_nothing() {
     refused(&|request| request.rootfs = Some("/dev/null".into()), "neither a folder");
     refused(&|request| request.template = at("missing"), "there is no file");
     refused(&|request| request.template = at("bad.json"), "not a JSON object");
-    refused(&|request| request.template = at("shape.json"), "process.args");
-    refused(&|request| request.template = at("typed.json"), "config.json: ");
+    refused(&|request| request.template = at("shape.json"), ": config.json: /process/args: ");
+    refused(&|request| request.template = at("typed.json"), "/linux/resources/pids/limit: ");
+    refused(&|request| request.template = at("cwd.json"), "config.json: /process/cwd: found");
     refused(&|request| request.settings.user = Some("nobody".into()), "/etc/passwd");
     refused(&|request| request.overlay = true, "--overlay needs a folder");
     let overlay = |request: &mut Request| {

@@ -5,13 +5,14 @@ use crate::guest::translate::{escape, is_unset};
 use serde_json::Value;
 use std::cell::RefCell;
 
-/// So many findings of each level are kept; whoever has more has the same mistake often.
+/// So many findings of each kind are kept; whoever has more has the same mistake often.
 const MOST: usize = 500;
 
 /// Something found, without its line.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub level: Level,
+    pub refused: bool,
     pub pointer: String,
     pub problem: String,
     pub mend: String,
@@ -21,11 +22,12 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: RefCell<Vec<Found>>,
-    counts: RefCell<[usize; 3]>,
+    /// By level; last, of errors for which nothing is refused.
+    counts: RefCell<[usize; 4]>,
 }
 
 impl Findings {
-    /// Adds one.
+    /// Adds one. An error is one for which a bundle is refused.
     pub fn add(
         &self,
         level: Level,
@@ -33,24 +35,31 @@ impl Findings {
         problem: impl Into<String>,
         mend: impl Into<String>,
     ) {
+        let (pointer, problem, mend) = (pointer.into(), problem.into(), mend.into());
+        self.push(Found { level, refused: level == Level::Error, pointer, problem, mend });
+    }
+
+    fn push(&self, found: Found) {
         let mut counts = self.counts.borrow_mut();
-        let Some(count) = counts.get_mut(level as usize) else { return };
+        // These must not keep those for which it is refused from being seen.
+        let tolerated = found.level == Level::Error && !found.refused;
+        let kind = if tolerated { 3 } else { found.level as usize };
+        let Some(count) = counts.get_mut(kind) else { return };
         *count += 1;
         if *count <= MOST {
-            let (pointer, problem, mend) = (pointer.into(), problem.into(), mend.into());
-            self.list.borrow_mut().push(Found { level, pointer, problem, mend });
+            self.list.borrow_mut().push(found);
         }
     }
 
-    /// Whether there is an error at a pointer, below it, or at what it is in.
-    pub fn has_error(&self, pointer: &str) -> bool {
-        let within = |inner: &str, outer: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.list.borrow().iter().any(|found| {
+    /// Has a bundle refused for the errors at a pointer, below it, and at what it is in. Whether
+    /// there are any.
+    pub fn refuse(&self, pointer: &str) -> bool {
+        let mut list = self.list.borrow_mut();
+        let errors = list.iter_mut().filter(|found| {
             found.level == Level::Error
                 && (within(&found.pointer, pointer) || within(pointer, &found.pointer))
-        })
+        });
+        errors.map(|found| found.refused = true).count() > 0
     }
 
     /// Those that were kept, and how many of each level there are beyond them.
@@ -58,6 +67,11 @@ impl Findings {
         let more = self.counts.into_inner().iter().map(|count| count.saturating_sub(MOST)).sum();
         (self.list.into_inner(), more)
     }
+}
+
+/// Whether a pointer is another one, or leads below it.
+fn within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A value and its JSON pointer. What is asked for and has another type is answered as if it
@@ -122,6 +136,18 @@ impl<'a> At<'a> {
     /// This keeps the container from being made or from being what was asked for.
     pub fn error(&self, problem: impl Into<String>, mend: impl Into<String>) {
         self.out.add(Level::Error, &self.pointer, problem, mend);
+    }
+
+    /// The same, but there are runtimes that make of it what was most likely meant: nobody's
+    /// container is refused for it.
+    pub fn tolerated(&self, problem: impl Into<String>, mend: impl Into<String>) {
+        self.out.push(Found {
+            level: Level::Error,
+            refused: false,
+            pointer: self.pointer.clone(),
+            problem: problem.into(),
+            mend: mend.into(),
+        });
     }
 
     /// This is most likely a mistake, or not all runtimes take it.

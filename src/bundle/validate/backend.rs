@@ -161,7 +161,7 @@ fn guest(spec: &Value, driver: Driver, backend: BackendName, host: &Host<'_>, fi
         if !before.insert(pointer.clone()) {
             return;
         }
-        if !findings.has_error(&pointer) {
+        if !findings.refuse(&pointer) {
             let mend = match error.kind() {
                 Kind::Unimplemented => "remove it, or use crun or runc for this container",
                 _ => "correct it",

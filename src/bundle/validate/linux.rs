@@ -16,7 +16,9 @@ pub(super) fn check(linux: &At<'_>, host: &Host<'_>) {
     devices(&linux.at("devices"));
     for key in ["maskedPaths", "readonlyPaths"] {
         for item in linux.at(key).items() {
-            absolute(&item);
+            if let Some((problem, mend)) = relative(&item) {
+                item.tolerated(problem, mend);
+            }
         }
     }
     cgroups_path(&linux.at("cgroupsPath"));
@@ -28,28 +30,27 @@ pub(super) fn check(linux: &At<'_>, host: &Host<'_>) {
     resources::check(&linux.at("resources"), host);
 }
 
-/// runtime-spec wants an absolute path; crun and runc take a relative one from the root.
-fn absolute(at: &At<'_>) {
-    let Some(text) = at.value.as_str() else { return };
-    if !text.starts_with('/') {
-        at.error(
-            format!("found {}, wanted an absolute path", quoted(text)),
-            "give the path as the container sees it",
-        );
-    }
+/// What is wrong with a path that is not absolute, as runtime-spec wants it: crun and runc take one
+/// from the root, except for a device's with crun.
+fn relative(at: &At<'_>) -> Option<(String, &'static str)> {
+    let text = at.value.as_str().filter(|text| !text.starts_with('/'))?;
+    let problem = format!("found {}, wanted an absolute path", quoted(text));
+    Some((problem, "give the path as the container sees it"))
 }
 
 fn devices(at: &At<'_>) {
     let mut seen: BTreeMap<&str, &serde_json::Value> = BTreeMap::new();
     for item in at.items() {
         let path = item.at("path");
-        absolute(&path);
+        if let Some((problem, mend)) = relative(&path) {
+            path.error(problem, mend);
+        }
         if let Some(text) = path.text() {
             match seen.insert(text, item.value) {
                 Some(other) if other == item.value => {
                     path.warning("is there twice", "remove one of them");
                 }
-                Some(_) => path.error(
+                Some(_) => path.tolerated(
                     "is there twice, for two devices; crun and runc make one of them",
                     "give one of them another path",
                 ),
@@ -60,7 +61,7 @@ fn devices(at: &At<'_>) {
         for (key, most) in [("major", 0xfff), ("minor", 0xf_ffff)] {
             let number = item.at(key);
             match number.number() {
-                None if kind != "p" && number.value.is_null() => number.error(
+                None if kind != "p" && number.value.is_null() => number.tolerated(
                     "is missing; crun and runc take 0",
                     "give the device's number: `stat -c %Hr:%Lr` of one that is there",
                 ),
@@ -113,7 +114,7 @@ fn seccomp(at: &At<'_>) {
         errno(rule, "action", "errnoRet");
         let names = rule.at("names");
         if names.value.as_array().is_some_and(Vec::is_empty) {
-            names.error(
+            names.tolerated(
                 "is empty; crun and runc pass the rule over",
                 "name a system call, or remove the rule",
             );
@@ -150,7 +151,7 @@ fn seccomp(at: &At<'_>) {
     if let Some(action) = notifies
         && !at.at("listenerPath").is_set()
     {
-        action.error(
+        action.tolerated(
             "nobody would answer: there is no /linux/seccomp/listenerPath; runc refuses",
             "name the agent's socket there, or take another action",
         );

@@ -87,7 +87,9 @@ fn one(at: &At<'_>, namespaces: &Namespaces, host: &Host<'_>) {
     let is_bind = words.iter().any(|word| matches!(*word, "bind" | "rbind"));
     let kind = at.at("type");
     if is_bind {
-        source(&at.at("source"), host);
+        // crun's: what a link leads to need not be there.
+        let takes_links = words.iter().any(|word| matches!(*word, "copy-symlink" | "src-nofollow"));
+        source(&at.at("source"), takes_links, host);
     } else {
         match kind.text() {
             None => kind.error(
@@ -152,14 +154,14 @@ fn destination(at: &At<'_>) {
     }
 }
 
-fn source(at: &At<'_>, host: &Host<'_>) {
+fn source(at: &At<'_>, takes_links: bool, host: &Host<'_>) {
     let Some(text) = at.text() else {
         at.error("is missing, and the mount is a bind", "name the file or folder of the host");
         return;
     };
     // Relative to the bundle, says runtime-spec.
     let path = host.bundle.join(text);
-    if host.files.kind(&path).is_none() {
+    if !takes_links && host.files.kind(&path).is_none() {
         at.error(
             format!("{} is not there", path.display()),
             "make it before the container is made, or correct the path",

@@ -77,11 +77,11 @@ fn environment(at: &At<'_>) {
         let Some(text) = item.value.as_str() else { continue };
         no_nul(&item);
         match text.split_once('=') {
-            None => item.error(
+            None => item.tolerated(
                 format!("{} is no NAME=VALUE: runc refuses it", quoted(text)),
                 format!("write {}, or remove it", quoted(&format!("{text}="))),
             ),
-            Some(("", _)) => item.error(
+            Some(("", _)) => item.tolerated(
                 format!("{} has no name before the =: runc refuses it", quoted(text)),
                 "put the variable's name before it",
             ),

@@ -56,7 +56,7 @@ fn devices(at: &At<'_>) {
     for item in at.items() {
         let access = item.at("access");
         match access.text() {
-            None if item.value.is_object() => access.error(
+            None if item.value.is_object() => access.tolerated(
                 "is missing or empty: runc refuses it, and for crun the kernel does",
                 "give r, w and m, or some of them",
             ),

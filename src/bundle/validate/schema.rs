@@ -496,7 +496,11 @@ fn check_object(at: &At<'_>, fields: &[Field], version: Option<(u64, u64)>) {
             }
         } else if field.required {
             let mend = format!("give {}", field.shape.what());
-            value.error("is missing", mend);
+            match field.shape {
+                // To crun and runc it is 0 or false.
+                Number(..) | Flag => value.tolerated("is missing", mend),
+                _ => value.error("is missing", mend),
+            }
         }
     }
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();

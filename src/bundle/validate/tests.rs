@@ -112,6 +112,16 @@ fn a_good_config_has_nothing_wrong_with_it() {
 }
 
 #[test]
+fn many_mistakes_that_are_let_pass_do_not_hide_one_that_is_not() {
+    let spec = with(good(), "/process/env", json!(vec!["A"; 600]));
+    let spec = with(spec, "/process/rlimits/0/soft", json!(30));
+    let found = found(&spec, None);
+    let refused: Vec<&str> =
+        found.iter().filter(|finding| finding.refused).map(|finding| &*finding.pointer).collect();
+    assert_eq!((refused, found.len()), (vec!["/process/rlimits/0/soft"], 501));
+}
+
+#[test]
 fn the_top() {
     let long = "a".repeat(64);
     all_are_found(&[

@@ -162,6 +162,6 @@ pub(super) fn hooks(at: &At<'_>, host: &Host<'_>) {
 /// `annotations`
 pub(super) fn annotations(at: &At<'_>) {
     if at.value.get("").is_some() {
-        at.at("").error("has an empty key", "give the annotation a name");
+        at.at("").tolerated("has an empty key", "give the annotation a name");
     }
 }

@@ -110,7 +110,7 @@ fn request(global: &Global, args: BundleCreate) -> Result<Request> {
         choice: Choice { reference: args.reference, platform },
         template: args.template,
         settings,
-        backend: backend.map(|backend| backend.as_str().to_owned()),
+        backend,
         most_bytes: most_bytes
             .ok_or_else(|| Error::invalid("--max-size: wanted a size, and -1 is none"))?,
         devices: args.devices,

@@ -13,7 +13,7 @@
 //!   "errors": 1, "warnings": 0, "notes": 0, "notListed": 0,
 //!   "findings": [
 //!     {
-//!       "level": "error", "pointer": "/process/cwd", "line": 4, "column": 12,
+//!       "level": "error", "refused": true, "pointer": "/process/cwd", "line": 4, "column": 12,
 //!       "problem": "found \"tmp\", wanted an absolute path",
 //!       "mend": "give the path as the container sees it, such as /"
 //!     }
@@ -21,7 +21,8 @@
 //! }
 //! ```
 //!
-//! `level` is `error`, `warning` or `note`; `pointer` is a JSON pointer (RFC 6901), also that of a
+//! `level` is `error`, `warning` or `note`; `refused` says whether `create` and `run` refuse the
+//! bundle for it; `pointer` is a JSON pointer (RFC 6901), also that of a
 //! value that is missing; lines and columns count from 1, columns in characters; `notListed` is how
 //! many findings are left out because there are very many of their level.
 
@@ -29,7 +30,7 @@ use crate::bundle::validate::{self, Finding, Level, Report};
 use crate::cli::Said;
 use crate::cli::args::{Global, ReportFormat};
 use crate::config::BackendName;
-use crate::config::input::shown;
+use crate::config::input::{plain, shown};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -57,9 +58,10 @@ fn wants_colour() -> bool {
 }
 
 fn as_json(report: &Report) -> String {
-    let finding = |Finding { level, pointer, line, column, problem, mend }: &Finding| {
+    let finding = |finding: &Finding| {
+        let Finding { level, refused, pointer, line, column, problem, mend } = finding;
         json!({
-            "level": level.as_str(), "pointer": pointer, "line": line, "column": column,
+            "level": level.as_str(), "refused": refused, "pointer": pointer, "line": line, "column": column,
             "problem": problem, "mend": mend,
         })
     };
@@ -76,24 +78,13 @@ fn as_json(report: &Report) -> String {
     format!("{whole:#}\n")
 }
 
-/// Text of a bundle on one line: it may have anything in it, also what a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|char| {
-            let escaped = char.is_control().then(|| char.escape_debug());
-            let kept = escaped.is_none().then_some(char);
-            escaped.into_iter().flatten().chain(kept)
-        })
-        .collect()
-}
-
 fn as_text(report: &Report, colour: bool) -> String {
     let paint = |code: &str, text: &str| match colour {
         true => format!("\x1b[{code}m{text}\x1b[0m"),
         false => text.to_owned(),
     };
     let (config, mut out) = (shown(&report.config), String::new());
-    for Finding { level, pointer, line, column, problem, mend } in &report.findings {
+    for Finding { level, pointer, line, column, problem, mend, .. } in &report.findings {
         let code = match level {
             Level::Error => "1;31",
             Level::Warning => "1;33",

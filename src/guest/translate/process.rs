@@ -166,12 +166,14 @@ fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
             Ok(set | 1 << number)
         })
     };
+    let (inheritable, permitted) = (set("inheritable")?, set("permitted")?);
     Ok(Some(Capabilities {
         bounding: set("bounding")?,
         effective: set("effective")?,
-        inheritable: set("inheritable")?,
-        permitted: set("permitted")?,
-        ambient: set("ambient")?,
+        inheritable,
+        permitted,
+        // The kernel refuses others, for which crun and runc do not fail (capabilities(7)).
+        ambient: set("ambient")? & inheritable & permitted,
     }))
 }
 

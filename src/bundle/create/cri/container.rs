@@ -1,5 +1,6 @@
 //! A container's configuration (CRI's ContainerConfig).
 
+use super::security::Security;
 use super::{keep, only, refuse, texts};
 use crate::bundle::create::image::STOP_SIGNAL;
 use crate::bundle::create::settings::{self, Mount};
@@ -46,8 +47,8 @@ pub struct Container {
     pub cap_drop: Vec<String>,
     /// linux.security_context.readonly_rootfs
     pub read_only: bool,
-    /// Whether it has a pid namespace of its own.
-    pub own_pid: bool,
+    /// Which pid namespace it is in.
+    pub pids: Pids,
     /// Its user, by number or name.
     pub user: Option<String>,
     group: Option<u32>,
@@ -55,10 +56,24 @@ pub struct Container {
     /// Groups of /etc/group are left out.
     strict_groups: bool,
     no_new_privileges: bool,
+    /// What it may, and what it must not.
+    pub security: Security,
     /// Values for config.json, by the way to them.
     values: Vec<(Vec<&'static str>, Value)>,
     devices: Vec<Device>,
     stop_signal: Option<String>,
+}
+
+/// A pid namespace.
+#[derive(Debug, Default, PartialEq)]
+pub enum Pids {
+    /// The sandbox's.
+    #[default]
+    Pod,
+    /// One of its own.
+    Own,
+    /// That of another container of the pod, by its id.
+    Target(String),
 }
 
 #[derive(Debug)]
@@ -92,7 +107,13 @@ impl Container {
         ];
         only(at, &known, errors);
         refuse(at, "windows", "containers are Linux's here", errors);
-        refuse(at, "CDI_devices", "CDI is containerd's work: give devices by devices", errors);
+        refuse(
+            at,
+            "CDI_devices",
+            "no CDI specifications are read here, which say what a name stands for: give devices, \
+             mounts and envs",
+            errors,
+        );
         let mut read = Self::default();
         let metadata = at.at("metadata");
         only(&metadata, &["name", "attempt"], errors);
@@ -207,8 +228,6 @@ impl Container {
             "seccomp_profile_path",
         ];
         only(at, &known, errors);
-        refuse(at, "privileged", "privileged containers are made through containerd only", errors);
-        refuse(at, "selinux_options", "SELinux is not supported", errors);
         for (key, instead) in
             [("apparmor_profile", "apparmor"), ("seccomp_profile_path", "seccomp")]
         {
@@ -232,45 +251,36 @@ impl Container {
                 self.values.push((vec!["linux", name], paths.into()));
             }
         }
-        let seccomp = at.at("seccomp");
-        only(&seccomp, &["profile_type", "localhost_ref"], errors);
-        let kind = keep(seccomp.at("profile_type").number::<u8>(), errors).unwrap_or_default();
-        if !seccomp.value().is_null() && kind != 1 {
-            let why = "there are no profiles here: 1 (Unconfined), or linux.seccomp in --config";
-            errors.push(seccomp.at("profile_type").refused(why));
-        }
-        let apparmor = at.at("apparmor");
-        only(&apparmor, &["profile_type", "localhost_ref"], errors);
-        let kind = keep(apparmor.at("profile_type").number::<u8>(), errors).unwrap_or_default();
-        match (apparmor.value().is_null(), kind) {
-            (true, _) | (false, 1) => {}
-            (false, 2) => {
-                let profile = keep(apparmor.at("localhost_ref").some_text(), errors);
-                self.values.push((vec!["process", "apparmorProfile"], profile.into()));
-            }
-            (false, _) => errors.push(apparmor.at("profile_type").refused(
-                "there is no default profile here: 1 (Unconfined), or 2 and localhost_ref",
-            )),
-        }
+        self.security = Security::read(at, errors);
     }
 
     fn namespaces(&mut self, at: &At<'_>, errors: &mut Vec<Error>) {
         only(at, &["network", "pid", "ipc", "target_id", "userns_options"], errors);
         let modes: [(&str, &[u8]); 3] =
-            [("network", &[0, 2]), ("ipc", &[0, 2]), ("pid", &[0, 1, 2])];
+            [("network", &[0, 2]), ("ipc", &[0, 2]), ("pid", &[0, 1, 2, 3])];
         for (key, known) in modes {
             let mode = keep(at.at(key).number::<u8>(), errors).unwrap_or_default();
             if !known.contains(&mode) {
                 errors.push(at.at(key).refused(format!("mode {mode} cannot be had here")));
             }
             // What the sandbox shares with the host comes with the sandbox's namespaces.
-            self.own_pid |= key == "pid" && mode == 1;
+            match (key, mode) {
+                ("pid", 1) => self.pids = Pids::Own,
+                ("pid", 3) => {
+                    let target = keep(at.at("target_id").some_text(), errors);
+                    self.pids = Pids::Target(target.to_owned());
+                }
+                _ => {}
+            }
         }
         let user = at.at("userns_options");
         only(&user, &["mode", "uids", "gids"], errors);
         let mode = keep(user.at("mode").number::<u8>(), errors).unwrap_or_default();
         if user.is_set() && mode != 2 {
-            errors.push(user.at("mode").refused("user namespaces of a pod are not supported"));
+            errors.push(user.at("mode").refused(
+                "the files of the root would have to belong to the pod's ids, and they are not \
+                 changed here: 2 (NODE), or containerd",
+            ));
         }
     }
 
@@ -309,7 +319,11 @@ impl Container {
     }
 
     /// The last changes of config.json.
-    pub fn finish(self, config: &mut Value) {
+    ///
+    /// # Errors
+    /// As [`Security::apply`].
+    pub fn finish(self, config: &mut Value) -> Result<()> {
+        self.security.apply(config)?;
         for (way, value) in self.values {
             settings::set(config, &way, value);
         }
@@ -328,9 +342,15 @@ impl Container {
             settings::set(config, &["annotations", STOP_SIGNAL], signal);
         }
         for device in self.devices {
+            // The host's own of that name, where the container is privileged.
+            let all = config.pointer_mut("/linux/devices").and_then(Value::as_array_mut);
+            if let Some(all) = all {
+                all.retain(|other| other["path"] != device.node["path"]);
+            }
             append(config, &["linux", "devices"], device.node);
             append(config, &["linux", "resources", "devices"], device.rule);
         }
+        Ok(())
     }
 }
 
@@ -383,7 +403,7 @@ fn read_mount(at: &At<'_>, errors: &mut Vec<Error>) -> Result<Mount> {
     for key in ["uidMappings", "gidMappings", "image", "image_sub_path"] {
         refuse(at, key, "it is not supported: mount a folder of the host", errors);
     }
-    refuse(at, "selinux_relabel", "SELinux is not supported", errors);
+    refuse(at, "selinux_relabel", "files of the host are not relabelled: use chcon(1)", errors);
     let destination = at.at("container_path").absolute()?.to_owned();
     let source = at.at("host_path").absolute()?;
     if !std::path::Path::new(source).exists() {

@@ -21,6 +21,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// linux.cgroup_parent
     pub cgroup_parent: Option<String>,
+    /// linux.security_context.privileged: whether its containers may be.
+    pub privileged: bool,
     hostname: Option<String>,
     resolv: Option<String>,
 }
@@ -66,7 +68,9 @@ impl Pod {
         if cgroup_parent.is_some_and(|path| path.split('/').any(|word| word == "..")) {
             errors.push(parent.wrong("has .. in it"));
         }
+        let privileged = linux.at("security_context").at("privileged");
         Self {
+            privileged: keep(privileged.flag(), errors),
             name,
             uid,
             namespace,

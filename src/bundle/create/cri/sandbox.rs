@@ -59,6 +59,33 @@ impl Sandbox {
     }
 }
 
+/// The pid of a container of the sandbox's, whose pid namespace another one is to share.
+///
+/// # Errors
+/// `FailedPrecondition` that names it and says what it is instead.
+pub fn target(root: &Path, namespace: &Namespace, sandbox: &Sandbox, id: &str) -> Result<i32> {
+    const FIELD: &str = "/config/linux/security_context/namespace_options/target_id";
+    let parsed = ContainerId::parse(id).context(|| FIELD)?;
+    let refuse = |problem: &str| {
+        Err(Error::precondition(format!(
+            "{FIELD}: container {parsed} in namespace {namespace} {problem}"
+        )))
+    };
+    let record = match Folder::of(root, namespace, &parsed).load() {
+        Err(error) if error.kind() == Kind::NotFound => return refuse("is unknown"),
+        other => other?,
+    };
+    let its = record.annotations.get("io.kubernetes.cri.sandbox-id").map(String::as_str);
+    if parsed != sandbox.id && its != Some(sandbox.id.as_str()) {
+        return refuse(&format!("is not of sandbox {}", sandbox.id));
+    }
+    match (record.status, record.own.init) {
+        (Status::Stopped, _) => refuse("has stopped"),
+        (_, Some(init)) if init.is_alive() => Ok(init.pid),
+        _ => refuse("has no process"),
+    }
+}
+
 fn by_uid(root: &Path, namespace: &Namespace, pod: &Pod) -> Result<(ContainerId, Record)> {
     let entries = match fs::read_dir(root.join(namespace.as_str())) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

@@ -102,7 +102,7 @@ fn a_request_becomes_a_bundle_below_its_sandbox() {
         "annotations": {"io.nexcage.backend": "runc"}, "labels": {"app": "nginx"},
         "log_path": "0.log",
         "linux": {
-            "resources": {"cpu_shares": 2, "cpu_quota": 500, "memory_limit_in_bytes": 4096, "oom_score_adj": -5},
+            "resources": {"cpu_shares": 2, "cpu_quota": 5000, "memory_limit_in_bytes": 4096, "oom_score_adj": -5},
             "security_context": {
                 "capabilities": {"add_capabilities": ["NET_ADMIN"], "drop_capabilities": ["ALL"]},
                 "namespace_options": {"pid": 1},
@@ -134,7 +134,7 @@ fn a_request_becomes_a_bundle_below_its_sandbox() {
     assert_eq!(linux["maskedPaths"], json!(["/proc/kcore"]));
     assert_eq!(linux["devices"][0]["minor"], 3);
     assert_eq!(linux["resources"]["devices"][1]["access"], "rw");
-    assert_eq!(linux["resources"]["cpu"], json!({"shares": 2, "quota": 500}));
+    assert_eq!(linux["resources"]["cpu"], json!({"shares": 2, "quota": 5000}));
     let pid = std::process::id();
     assert_eq!(linux["namespaces"][0]["path"], format!("/proc/{pid}/ns/net"));
     assert_eq!(linux["namespaces"][3], json!({"type": "pid"}));
@@ -159,8 +159,10 @@ fn every_wrong_field_is_named() {
         "linux": {
             "resources": {"cpu_period": "many"},
             "security_context": {
-                "privileged": true, "run_as_group": {"value": 1}, "seccomp": {"profile_type": 0},
-                "capabilities": {"add_capabilities": ["NOT"]}, "namespace_options": {"pid": 3},
+                "privileged": true, "run_as_group": {"value": 1}, "seccomp": {"profile_type": 3},
+                "capabilities": {"add_capabilities": ["NOT"]},
+                "namespace_options": {"pid": 3, "ipc": 1, "userns_options": {"mode": 0, "uids": [{}]}},
+                "selinux_options": {"type": "t"}, "apparmor": {"profile_type": 2},
             },
         },
     });
@@ -181,7 +183,11 @@ fn every_wrong_field_is_named() {
         "/config/linux/security_context/run_as_group:",
         "/config/linux/security_context/seccomp/profile_type:",
         "/config/linux/security_context/capabilities/add_capabilities/0:",
-        "/config/linux/security_context/namespace_options/pid:",
+        "/config/linux/security_context/namespace_options/ipc:",
+        "/config/linux/security_context/namespace_options/target_id: is missing",
+        "/config/linux/security_context/namespace_options/userns_options/mode:",
+        "/config/linux/security_context/selinux_options/level:",
+        "/config/linux/security_context/apparmor/localhost_ref: is missing",
         "/sandbox_config/metadata/uid:",
         "/sandbox_config/hostname:",
     ] {
@@ -215,4 +221,91 @@ fn a_sandbox_that_is_not_ready_is_named() {
     unknown["metadata"]["uid"] = "u9".into();
     let error = scene.make(&container, &unknown, None).unwrap_err().to_string();
     assert!(error.contains("uid \"u9\" has no sandbox"), "{error}");
+}
+
+fn context(more: Value) -> Value {
+    json!({
+        "metadata": {"name": "c"}, "image": {"image": "i"}, "command": ["sh"],
+        "linux": {"security_context": more},
+    })
+}
+
+fn config(made: &Made) -> Value {
+    serde_json::from_slice(&fs::read(made.path.join("config.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_privileged_container_of_a_privileged_pod_has_all_there_is() {
+    let scene = Scene::new();
+    scene.sandbox("s1", Status::Running, SANDBOX);
+    let mut pod = pod();
+    pod["linux"]["security_context"] = json!({"privileged": true});
+    let container = context(json!({
+        "privileged": true, "capabilities": {"drop_capabilities": ["ALL"]},
+        "seccomp": {"profile_type": 0}, "apparmor": {"profile_type": 0},
+    }));
+    let config = config(&scene.make(&container, &pod, None).unwrap());
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+    let own = u64::from_str_radix(own.trim(), 16).unwrap();
+    let capabilities = config["process"]["capabilities"]["bounding"].as_array().unwrap();
+    assert_eq!(capabilities.len(), usize::try_from(own.count_ones()).unwrap());
+    assert_eq!(config["process"].get("apparmorProfile"), None);
+    let linux = &config["linux"];
+    assert_eq!((&linux["maskedPaths"], &linux["readonlyPaths"]), (&json!([]), &json!([])));
+    assert_eq!(linux.get("seccomp"), None);
+    assert_eq!(linux["resources"]["devices"], json!([{"allow": true, "access": "rwm"}]));
+    let devices = linux["devices"].as_array().unwrap();
+    let null = devices.iter().find(|device| device["path"] == "/dev/null").unwrap();
+    assert_eq!((&null["major"], &null["minor"]), (&json!(1), &json!(3)));
+    let mounts = config["mounts"].as_array().unwrap();
+    for place in ["/sys", "/sys/fs/cgroup"] {
+        let mount = mounts.iter().find(|mount| mount["destination"] == place).unwrap();
+        let options = mount["options"].as_array().unwrap();
+        assert!(options.contains(&json!("rw")) && !options.contains(&json!("ro")), "{mount}");
+    }
+}
+
+#[test]
+fn a_profile_goes_with_the_capabilities() {
+    let scene = Scene::new();
+    scene.sandbox("s1", Status::Running, SANDBOX);
+    let seccomp = |more: Value| {
+        let mut context = context(more);
+        context["linux"]["security_context"]["seccomp"] = json!({"profile_type": 0});
+        let made = scene.make(&context, &pod(), None).unwrap();
+        let config = config(&made);
+        fs::remove_dir_all(&made.path).unwrap();
+        config["linux"]["seccomp"].to_string()
+    };
+    let plain = seccomp(json!({}));
+    assert!(plain.contains("\"SCMP_ACT_ERRNO\"") && !plain.contains("\"mount\""), "{plain}");
+    let more = json!({"capabilities": {"add_capabilities": ["SYS_ADMIN"]}});
+    assert!(seccomp(more).contains("\"mount\""));
+}
+
+#[test]
+fn the_pid_namespace_of_another_container_of_the_pod_is_joined() {
+    let scene = Scene::new();
+    scene.sandbox("s1", Status::Running, SANDBOX);
+    scene.sandbox("c7", Status::Running, &[("sandbox-id", "s1")]);
+    scene.sandbox("c8", Status::Stopped, &[("sandbox-id", "s1")]);
+    scene.sandbox("c9", Status::Running, &[("sandbox-id", "s2")]);
+    let make = |target: &str| {
+        let options = json!({"namespace_options": {"pid": 3, "target_id": target}});
+        scene.make(&context(options), &pod(), Some("s1"))
+    };
+    for (target, says) in [
+        ("none", "container none in namespace k8s.io is unknown"),
+        ("c8", "container c8 in namespace k8s.io has stopped"),
+        ("c9", "container c9 in namespace k8s.io is not of sandbox s1"),
+    ] {
+        let error = make(target).unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        let wanted = format!("/config/linux/security_context/namespace_options/target_id: {says}");
+        assert_eq!(error.to_string(), wanted);
+    }
+    let config = config(&make("c7").unwrap());
+    let path = format!("/proc/{}/ns/pid", std::process::id());
+    assert_eq!(config["linux"]["namespaces"][3], json!({"type": "pid", "path": path}));
 }

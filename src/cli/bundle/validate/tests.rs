@@ -68,7 +68,7 @@ fn the_report_for_programs() {
     assert_eq!(
         report["findings"][0],
         json!({
-            "level": "error", "pointer": "/process/cwd", "line": 5, "column": 12,
+            "level": "error", "refused": true, "pointer": "/process/cwd", "line": 5, "column": 12,
             "problem": "found \"tmp\", wanted an absolute path",
             "mend": "give the path as the container sees it, such as /",
         })
