@@ -19,6 +19,7 @@ use crate::stdio::ChildIo;
 use crate::store::{Folder, Own, ProcessId, Record, Status};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::handle::Process;
+use crate::sys::pidfd::ExitSource;
 use async_trait::async_trait;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -59,17 +60,27 @@ pub struct More {
 }
 
 impl More {
-    /// What a backend says that has none of it.
+    /// How many fds there are, and how many of them are sockets of systemd's.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than any process can have open.
+    pub fn counts(&self) -> Result<(u32, u32)> {
+        let count = |count: usize| u32::try_from(count).ok();
+        count(self.fds.len())
+            .zip(count(self.listen))
+            .ok_or_else(|| Error::invalid("more fds than a process can have open"))
+    }
+
+    /// What a backend says that has no command to pass flags on to.
     ///
     /// # Errors
     /// `Unimplemented`, which names what was asked for.
-    pub fn refuse(&self, backend: &str) -> Result<()> {
-        let what = match (&self.fds[..], &self.flags[..]) {
-            ([], []) => return Ok(()),
-            ([], flags) => flags.join(" "),
-            _ => "--preserve-fds (and LISTEN_FDS)".to_owned(),
-        };
-        Err(Error::unimplemented(format!("the backend {backend} does not have {what}")))
+    pub fn refuse_flags(&self) -> Result<()> {
+        if self.flags.is_empty() {
+            return Ok(());
+        }
+        let flags = self.flags.join(" ");
+        Err(Error::unimplemented(format!("a guest of LXC's does not have {flags}")))
     }
 }
 
@@ -131,6 +142,23 @@ pub trait Backend: Send + Sync {
     /// not the one that will start it.
     fn hand_over(&self) -> Option<OwnedFd> {
         None
+    }
+
+    /// Where it will be told how the first process of the container that this process has created
+    /// ends, for the one that watches it from now on; see [`Backend::watch`].
+    fn teller(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    /// Who knows how the container's first process will have ended, in the process that watches it
+    /// in place of the one that has created it. `told` is what [`Backend::teller`] gave there. To be
+    /// called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the one who tells cannot be heard.
+    fn watch(&self, told: Option<OwnedFd>) -> Result<ExitSource> {
+        drop(told);
+        Ok(ExitSource::at_hand())
     }
 
     /// Takes what [`Backend::hand_over`] gave in the process that created the container.
@@ -208,7 +236,8 @@ pub fn open(
 ) -> Result<Box<dyn Backend>> {
     match name {
         BackendName::Crun | BackendName::Runc => {
-            let settings = oci::Settings::of(name, config, &place)?;
+            let path = spec.cgroups_path.as_deref();
+            let settings = oci::Settings::of(name, config, &place)?.for_cgroup(path);
             Ok(Box::new(oci::Oci::new(name, settings, place, &spec.oci_version)))
         }
         BackendName::Lxc => {

@@ -9,6 +9,8 @@ pub struct Exit {
     pub status: u32,
     /// When it was seen.
     pub at: SystemTime,
+    /// The status is the process's own, and does not stand for one that nobody knows.
+    pub known: bool,
 }
 
 impl Exit {
@@ -17,12 +19,12 @@ impl Exit {
 
     /// A process that called exit(2).
     pub fn exited(code: i32) -> Self {
-        Self { status: u32::from(code as u8), at: SystemTime::now() }
+        Self { status: u32::from(code as u8), at: SystemTime::now(), known: true }
     }
 
     /// A process that a signal ended.
     pub fn signaled(signal: i32) -> Self {
-        Self { status: 128 + u32::from(signal as u8), at: SystemTime::now() }
+        Self { status: 128 + u32::from(signal as u8), at: SystemTime::now(), known: true }
     }
 
     /// A process of which wait(2) gave that status.
@@ -36,6 +38,6 @@ impl Exit {
 
     /// A process whose end nobody saw.
     pub fn unknown() -> Self {
-        Self { status: Self::UNKNOWN, at: SystemTime::now() }
+        Self { status: Self::UNKNOWN, at: SystemTime::now(), known: false }
     }
 }

@@ -21,7 +21,7 @@ use crate::backend::{Place, ProcessIo};
 use crate::config::input::{self, Links};
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Description};
-use crate::spec;
+use crate::spec::{self, systemd_cgroup};
 use crate::stdio::ChildIo;
 use crate::store::ProcessId;
 use crate::sys::cgroup::Cgroup;
@@ -188,7 +188,7 @@ impl Guest {
         let description = Description { first: Some(first), ..Description::default() };
         let null = || fs::File::options().read(true).write(true).open("/dev/null").map(Into::into);
         let io = ChildIo { stdin: null()?, stdout: null()?, stderr: null()? };
-        hook.describe(&description, &io).await.context(|| "hook createContainer")
+        hook.describe(&description, &io, &[]).await.context(|| "hook createContainer")
     }
 
     /// The cgroup with its limits, which may be above the one that its first process is in. LXC
@@ -334,12 +334,13 @@ impl Guest {
         limits::apply(&self.limits()?, &translation.resources)?;
         let mut first = translation.first;
         first.state = self.state(&spec, "created", pid);
-        let description =
-            Description { process: translation.process, first: Some(first), exec: None };
+        let mut process = translation.process;
+        (process.passed_fds, process.listen_fds) = io.more.counts()?;
+        let description = Description { process, first: Some(first), exec: None };
         let (master, child) = terminal_or(terminal, &spec["process"], pid, io.child)?;
         let described = tokio::select! {
             biased;
-            described = at_gate.describe(&description, &child) => described,
+            described = at_gate.describe(&description, &child, &io.more.fds) => described,
             error = &mut ended => Err(error),
         };
         described?;
@@ -453,6 +454,7 @@ impl Guest {
         state_dir: &Path,
         io: ProcessIo,
     ) -> Result<Process> {
+        io.more.refuse_flags()?;
         let process: Value = serde_json::from_slice(process)
             .map_err(|error| Error::invalid(format!("the process of an exec: {error}")))?;
         let init = self.live().init.ok_or_else(|| {
@@ -465,8 +467,11 @@ impl Guest {
         }
         let ProcessId { pid: init, start_time: init_started } = init;
         let cgroup = Cgroup::of(init)?;
+        let mut described = translate::exec_process(&process, &self.spec()?)?;
+        // It is not the one that systemd's sockets are for; crun passes them on without a word, too.
+        (described.passed_fds, _) = io.more.counts()?;
         let description = Description {
-            process: translate::exec_process(&process, &self.spec()?)?,
+            process: described,
             first: None,
             exec: Some(init::Exec {
                 init,
@@ -477,7 +482,8 @@ impl Guest {
         };
         let terminal = process["terminal"].as_bool().unwrap_or_default();
         let (master, child) = terminal_or(terminal, &process, init, io.child)?;
-        let process = exec::exec(self.program(program, state_dir)?, &description, &child).await?;
+        let program = self.program(program, state_dir)?;
+        let process = exec::exec(program, &description, &child, &io.more.fds).await?;
         hand_over(master.as_ref(), io.console_socket.as_deref()).await?;
         Ok(process)
     }
@@ -572,10 +578,9 @@ pub fn cgroup_path(place: &Place, cgroups_path: Option<&str>) -> Result<String> 
     if path.chars().any(char::is_control) {
         return Err(wrong("has a control character"));
     }
-    let parts: Vec<&str> = path.split(':').collect();
-    let path = match parts[..] {
-        [slice, prefix, name] => format!("{}/{prefix}-{name}.scope", expand_slice(slice)),
-        _ => path.trim_matches('/').to_owned(),
+    let path = match systemd_cgroup(path) {
+        Some([slice, prefix, name]) => format!("{}/{prefix}-{name}.scope", expand_slice(slice)),
+        None => path.trim_matches('/').to_owned(),
     };
     if path.is_empty() || path.split('/').any(|word| matches!(word, "" | "." | "..")) {
         return Err(wrong("is no path of a cgroup"));

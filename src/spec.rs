@@ -36,6 +36,13 @@ pub struct Spec {
     pub cgroups_path: Option<String>,
 }
 
+/// The slice, prefix and name of a linux.cgroupsPath that is meant for systemd: `slice:prefix:name`,
+/// as runc has it (its docs/systemd.md).
+pub fn systemd_cgroup(path: &str) -> Option<[&str; 3]> {
+    let parts: Vec<&str> = path.split(':').collect();
+    <[&str; 3]>::try_from(parts).ok().filter(|[slice, ..]| !slice.contains('/'))
+}
+
 /// One entry of linux.namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceEntry {
@@ -345,6 +352,16 @@ mod tests {
         let error = parse(json.as_ref()).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::InvalidArgument);
         error.to_string()
+    }
+
+    #[test]
+    fn a_cgroup_is_systemds_by_its_form() {
+        let of = |path| systemd_cgroup(path);
+        assert_eq!(of("pod.slice:cri-containerd:c"), Some(["pod.slice", "cri-containerd", "c"]));
+        assert_eq!(of(":crio:c"), Some(["", "crio", "c"]));
+        for path in ["/pods/c", "pods/a:b:c", "/a:b:c", "a:b", "a:b:c:d", ""] {
+            assert_eq!(of(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -97,14 +97,14 @@ impl From<Exit> for ExitRecord {
     fn from(exit: Exit) -> Self {
         let since = exit.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        Self { status: exit.status, at, unknown: false }
+        Self { status: exit.status, at, unknown: !exit.known }
     }
 }
 
 impl From<ExitRecord> for Exit {
     fn from(record: ExitRecord) -> Self {
         let at: SystemTime = UNIX_EPOCH + Duration::from_nanos(record.at);
-        Self { status: record.status, at }
+        Self { status: record.status, at, known: !record.unknown }
     }
 }
 

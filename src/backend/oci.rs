@@ -9,6 +9,7 @@ use crate::config::{BackendName, Config, OciRuntime};
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::id::ExecId;
+use crate::spec::systemd_cgroup;
 use crate::store::{Own, create_private};
 use crate::sys::command::Command;
 use crate::sys::handle::Process;
@@ -53,6 +54,13 @@ impl Settings {
             criu_image_path: config.criu_image_path.clone(),
             criu_work_path: config.criu_work_path.clone(),
         })
+    }
+
+    /// The same, with cgroups through systemd where the container's cgroup is one of systemd's:
+    /// containerd 1.6 tells SystemdCgroup to no shim but runc's.
+    pub fn for_cgroup(mut self, path: Option<&str>) -> Self {
+        self.systemd_cgroup |= path.and_then(systemd_cgroup).is_some();
+        self
     }
 
     /// As a container was made with.

@@ -31,7 +31,7 @@ use crate::sys::cgroup::Cgroup;
 use crate::sys::command::Command;
 use crate::sys::handle::Process;
 use crate::sys::pidfd::{self, ExitSource};
-use crate::sys::reaper::Child;
+use crate::sys::reaper::{self, Child};
 use crate::vmid::reconcile::{self, Action, Mark, Options, apply, decide};
 use crate::vmid::{self, Claim, Entry, Generation, Identity, Ledger, Stage};
 use async_trait::async_trait;
@@ -44,6 +44,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,7 +97,7 @@ impl Settings {
         Self {
             remover: Remover { tool, host: Host::default() },
             pct: config::Pct::default(),
-            init: None,
+            init: own.init_path.clone(),
             state_dir: place.folder.path().ancestors().nth(2).unwrap_or(Path::new("/")).to_owned(),
             data_dir: own.runtime_root.clone(),
             kernel_tells: pidfd::kernel_tells(),
@@ -152,6 +153,8 @@ struct Made {
     shared: Option<Arc<Shared>>,
     /// The last pct that was started and may still be at work.
     call: Option<Child>,
+    /// Where a watcher will hear how the guest ended, if one takes over from this process.
+    teller: Option<OwnedFd>,
     /// The init of a guest that another process has created; its hooks of kind poststop are owed.
     recorded: Option<ProcessId>,
 }
@@ -475,7 +478,10 @@ impl Pct {
         let Ready { vmid, shared, prepared, gate, hook_gate } = self.make().await?;
         // Also where the kernel tells how it ends: without the daemon pct does not see a guest
         // start, and says so in words that help nobody.
-        let Heard { exit, stopped } = monitord::listen(vmid)?;
+        let Heard { exit, stopped } = monitord::listen(monitord::connect()?, vmid)?;
+        if reaper::leaves_to_others() {
+            self.made().teller = Some(monitord::connect()?);
+        }
         let source = ExitSource { told: exit, kernel: self.settings.kernel_tells };
         let call = self.start_call("start", vmid, ["start".to_owned(), vmid.to_string()])?;
         let arrived = gate.accept(|pid| check_member(pid, vmid));
@@ -511,6 +517,7 @@ impl Backend for Pct {
     fn record(&self, own: &mut Own) {
         own.runtime.clone_from(&self.settings.remover.tool.program);
         own.runtime_root.clone_from(&self.settings.data_dir);
+        own.init_path.clone_from(&self.settings.init);
         // Guests lie below Proxmox's own cgroup, whatever config.json wants.
         own.cgroups_path = None;
     }
@@ -543,6 +550,29 @@ impl Backend for Pct {
 
     fn cgroup(&self) -> Option<Cgroup> {
         self.shared().and_then(|shared| shared.limits()).ok()
+    }
+
+    fn hand_over(&self) -> Option<OwnedFd> {
+        self.shared().ok()?.hand_over()
+    }
+
+    fn take_over(&self, kept: OwnedFd) -> Result<()> {
+        self.shared()?.take_over(kept)
+    }
+
+    fn teller(&self) -> Option<OwnedFd> {
+        self.made().teller.take()
+    }
+
+    fn watch(&self, told: Option<OwnedFd>) -> Result<ExitSource> {
+        if let Some(entry) = self.entry()? {
+            // As long as the guest runs, the id is in the hands of a process that lives.
+            self.settings.ledger().set_stage(&entry, entry.stage)?;
+        }
+        let noted = vmid::noted_in(&self.place.folder)?;
+        let Some((told, (vmid, _))) = told.zip(noted) else { return Ok(ExitSource::at_hand()) };
+        let Heard { exit, .. } = monitord::listen(told, vmid)?;
+        Ok(ExitSource { told: exit, kernel: self.settings.kernel_tells })
     }
 
     async fn pause(&self) -> Result<()> {

@@ -8,7 +8,7 @@ use super::args::{Create, Make, Run};
 use super::foreground::{Foreground, Terminal};
 use super::output::{self, inherited_io};
 use super::runtime::{Runtime, absolute, block_on};
-use super::watcher::Watcher;
+use super::watcher::{Handed, Watcher};
 use super::{Said, delete};
 use crate::backend::{self, Backend, More, Place, ProcessIo};
 use crate::bundle::validate;
@@ -17,9 +17,9 @@ use crate::container::{GRACE, unless_dead};
 use crate::error::{Context, Error, Kind, Result};
 use crate::postmortem;
 use crate::spec::{self, Spec};
-use crate::store::{ProcessId, Record, Status};
+use crate::store::{Lock, ProcessId, Record, Status};
 use crate::sys::handle::Process;
-use crate::sys::{pidfd, process, reaper};
+use crate::sys::{process, reaper};
 use std::path::PathBuf;
 
 /// `nexcage create`
@@ -112,12 +112,6 @@ impl Making {
     }
 
     fn detached(mut self, then: Then) -> Result<()> {
-        if self.backend.name() == BackendName::Pct.as_str() {
-            return Err(Error::unimplemented(
-                "a guest of Proxmox VE is systemd's child, and whoever calls create or run -d \
-                 would wait for it in vain: use run without -d, or containerd",
-            ));
-        }
         match (self.spec.terminal, &self.flags.console_socket) {
             (true, None) => {
                 return Err(Error::invalid(
@@ -136,37 +130,33 @@ impl Making {
         let watcher = Watcher::fork(&self.place)?;
         reaper::leave_to_others();
         let supervisor = watcher.id;
-        let result = block_on(async {
+        block_on(async {
             let console = self.flags.console_socket.take();
-            let mut made = self.make(supervisor, console).await?;
-            let told = async {
-                if then == Then::Start {
-                    made.start().await?;
+            let (mut made, lock) = match self.make(supervisor, console).await {
+                Ok(made) => made,
+                Err(error) => {
+                    watcher.dismiss();
+                    return Err(error);
                 }
-                let Process::Foreign(init) = &made.init else {
-                    return Err(Error::unknown("the container's process is a child of this one"));
-                };
-                let fd = init.fd().ok_or_else(|| Error::unknown("its process has ended"))?;
-                Ok((fd.try_clone()?, made.making.backend.hand_over()))
             };
-            match told.await {
-                Ok((init, kept)) => Ok((made, init, kept)),
+            // The watcher is told before the start: a process may end at once.
+            let told = match made.hand_over(then) {
+                Ok(handed) => watcher.tell(&made.making.place, handed),
+                Err(error) => {
+                    watcher.dismiss();
+                    Err(error)
+                }
+            };
+            drop(lock);
+            let done = match (told, then) {
+                (Ok(()), Then::Start) => made.start().await,
+                (done, _) => done,
+            };
+            match done {
+                Ok(()) => Ok(()),
                 Err(error) => Err(made.undo(error).await),
             }
-        });
-        match result {
-            Ok((made, init, kept)) => {
-                let place = &made.making.place;
-                watcher.tell(place, &init, kept).or_else(|error| {
-                    // Nobody would see it end.
-                    block_on(postmortem::clean(place)).map_or_else(Err, |_| Err(error))
-                })
-            }
-            Err(error) => {
-                watcher.dismiss();
-                Err(error)
-            }
-        }
+        })
     }
 
     /// Restores it, and waits for its end; returns the status to end with.
@@ -194,7 +184,10 @@ impl Making {
             let own_terminal = self.spec.terminal && given.is_none();
             let terminal = own_terminal.then(|| Terminal::new(&self.place)).transpose()?;
             let console = terminal.as_ref().map(|terminal| terminal.path().to_owned()).or(given);
-            let mut made = self.make(supervisor, console).await?;
+            let (mut made, lock) = self.make(supervisor, console).await?;
+            drop(lock);
+            // Nobody takes over from this process, and what nobody reads holds its sender up.
+            drop(made.making.backend.teller());
             let started = async {
                 let attached = match terminal {
                     Some(terminal) => Some(terminal.attach().await?),
@@ -227,8 +220,12 @@ impl Making {
         })
     }
 
-    /// Everything up to "created".
-    async fn make(mut self, supervisor: ProcessId, console: Option<PathBuf>) -> Result<Made> {
+    /// Everything up to "created"; nobody else changes the container as long as the lock is held.
+    async fn make(
+        mut self,
+        supervisor: ProcessId,
+        console: Option<PathBuf>,
+    ) -> Result<(Made, Lock)> {
         let root = self.spec.rootfs(&self.place.bundle);
         if !root.is_dir() {
             return Err(Error::invalid(format!(
@@ -261,29 +258,23 @@ impl Making {
             record.note_init(init.pid(), cgroup.filter(|_| !shares_cgroup));
             self.backend.record(&mut record.own);
             self.place.folder.save(&record)?;
-            self.tell_pid(&init)?;
+            let Make { pidfd_socket, pid_file, .. } = &self.flags;
+            output::tell_pid(init.pid(), pidfd_socket.as_deref(), pid_file.as_deref())?;
             Ok(init)
         };
-        let made = made.await;
-        drop(lock);
-        match made {
-            Ok(init) => Ok(Made { making: self, record, init }),
-            Err(error) => Err(self.undo(&record, error).await),
-        }
-    }
-
-    fn tell_pid(&self, init: &Process) -> Result<()> {
-        if let Some(socket) = &self.flags.pidfd_socket {
-            output::send_pidfd(socket, &pidfd::open(init.pid())?)?;
-        }
-        match &self.flags.pid_file {
-            Some(file) => output::write_pid(file, init.pid()),
-            None => Ok(()),
+        match made.await {
+            Ok(init) => Ok((Made { making: self, record, init }, lock)),
+            Err(error) => {
+                drop(lock);
+                Err(self.undo(&record, error).await)
+            }
         }
     }
 
     /// Leaves nothing of it.
     async fn undo(&self, record: &Record, error: Error) -> Error {
+        // The watcher, for one, waits until there is nothing left to write to.
+        let lock = self.place.folder.lock();
         let mut errors = vec![error];
         errors.extend(backend::undo(self.backend.as_ref(), Some(record)).await);
         errors.extend(self.place.folder.remove().err());
@@ -291,6 +282,7 @@ impl Making {
             // One that was never written is not there.
             drop(std::fs::remove_file(file));
         }
+        drop(lock);
         Error::list(errors).unwrap_or_else(|| Error::unknown("not created"))
     }
 }
@@ -303,6 +295,17 @@ struct Made {
 }
 
 impl Made {
+    /// What a watcher needs of it.
+    fn hand_over(&self, then: Then) -> Result<Handed> {
+        let Process::Foreign(init) = &self.init else {
+            return Err(Error::unknown("the container's process is a child of this one"));
+        };
+        let fd = init.fd().ok_or_else(|| Error::unknown("its process has ended"))?;
+        let backend = &self.making.backend;
+        let gate = if then == Then::Start { None } else { backend.hand_over() };
+        Ok(Handed { init: fd.try_clone()?, told: backend.teller(), gate })
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let _lock = self.making.place.folder.lock()?;
         // Others may have paused it meanwhile.

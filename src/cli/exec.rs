@@ -12,8 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::id::ExecId;
 use crate::spec;
 use crate::store::Status;
-use crate::sys::handle::Process;
-use crate::sys::{pidfd, process, reaper};
+use crate::sys::{process, reaper};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -84,7 +83,9 @@ fn run(found: &Found, args: &Exec) -> Result<u8> {
         let id = ExecId::parse(&format!("cli-{}", std::process::id()))?;
         let init = life::init_of(found)?;
         let made = unless_dead(&init, GRACE, backend.exec(&id, &process, io)).await?;
-        if let Err(error) = tell_pid(args, &made) {
+        let told =
+            output::tell_pid(made.pid(), args.pidfd_socket.as_deref(), args.pid_file.as_deref());
+        if let Err(error) = told {
             // Nobody will wait for it.
             drop(made.signal(libc::SIGKILL));
             return Err(error);
@@ -97,16 +98,6 @@ fn run(found: &Found, args: &Exec) -> Result<u8> {
         let exit = foreground.until_end(&made, attached).await;
         Ok(u8::try_from(exit.status).unwrap_or(u8::MAX))
     })
-}
-
-fn tell_pid(args: &Exec, process: &Process) -> Result<()> {
-    if let Some(socket) = &args.pidfd_socket {
-        output::send_pidfd(socket, &pidfd::open(process.pid())?)?;
-    }
-    match &args.pid_file {
-        Some(file) => output::write_pid(file, process.pid()),
-        None => Ok(()),
-    }
 }
 
 /// The process that a file describes; a terminal may be asked for beside it.

@@ -3,7 +3,7 @@
 use crate::backend::More;
 use crate::error::{Context, Error, Result};
 use crate::stdio::ChildIo;
-use crate::sys::{process, scm};
+use crate::sys::{pidfd, process, scm};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,11 +46,19 @@ pub fn passed_fds(preserve: u32) -> Result<More> {
     Ok(More { fds: fds?, listen, flags: Vec::new() })
 }
 
-/// Writes a pid so that no reader ever sees half of one.
+/// Tells of a process whoever asked for that.
 ///
 /// # Errors
-/// Names the file.
-pub fn write_pid(file: &Path, pid: i32) -> Result<()> {
+/// Names the socket or the file.
+pub fn tell_pid(pid: i32, pidfd_socket: Option<&Path>, pid_file: Option<&Path>) -> Result<()> {
+    if let Some(socket) = pidfd_socket {
+        send_pidfd(socket, &pidfd::open(pid)?)?;
+    }
+    pid_file.map_or(Ok(()), |file| write_pid(file, pid))
+}
+
+/// Writes a pid so that no reader ever sees half of one.
+fn write_pid(file: &Path, pid: i32) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));
@@ -63,10 +71,7 @@ pub fn write_pid(file: &Path, pid: i32) -> Result<()> {
 }
 
 /// Sends a pidfd to whoever listens at `socket`.
-///
-/// # Errors
-/// Names the socket.
-pub fn send_pidfd(socket: &Path, pidfd: &OwnedFd) -> Result<()> {
+fn send_pidfd(socket: &Path, pidfd: &OwnedFd) -> Result<()> {
     let doing = || format!("send the pidfd to {}", socket.display());
     let stream = UnixStream::connect(socket).context(doing)?;
     scm::send(&stream, b"pidfd", &[pidfd.as_fd()]).map(drop).context(doing)

@@ -92,6 +92,7 @@ pub async fn create(
     Cri::of(&spec.annotations).check_sandbox(&config.state_dir, &place.namespace).context(doing)?;
     let subject = Subject::of(&place.namespace, &place.id, &spec.annotations);
     let decision = route::decide(config, &subject).context(doing)?;
+    let (namespace, annotations) = (place.namespace.clone(), subject.annotations);
     log::debug!(container = id.as_str(); "backend {}: {}", decision.backend, decision.reason);
     let backend = backend::open(decision.backend, config, place.clone(), &spec).context(doing)?;
     let (inbox, commands) = mpsc::unbounded_channel();
@@ -116,7 +117,13 @@ pub async fn create(
     let life =
         Life { container, commands, table: table.clone(), made: Made::default(), deleting: None };
     tokio::spawn(life.live(spec, request.rootfs, request.checkpoint, reply));
-    answer.await.map_err(|_| Error::unknown("the container's task is gone"))?.context(doing)
+    let made = answer.await.map_err(|_| Error::unknown("the container's task is gone"))?;
+    // A sandbox that has ended meanwhile is why, whatever a runtime says of its namespaces.
+    let why = |error| {
+        let sandbox = Cri::of(&annotations).check_sandbox(&config.state_dir, &namespace);
+        sandbox.err().unwrap_or(error)
+    };
+    made.map_err(why).context(doing)
 }
 
 struct Life {

@@ -14,15 +14,22 @@ use crate::sys::command::Command;
 use crate::sys::handle::Process;
 use crate::sys::reaper;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// Makes the process that `description` describes; `program` is the private copy of the init.
+/// Makes the process that `description` describes, with stdio and more descriptors; `program` is
+/// the private copy of the init.
 ///
 /// # Errors
 /// What the init says: the command is not there, the user has no right to the folder, ….
-pub async fn exec(program: &Path, description: &Description, io: &ChildIo) -> Result<Process> {
+pub async fn exec(
+    program: &Path,
+    description: &Description,
+    io: &ChildIo,
+    more: &[OwnedFd],
+) -> Result<Process> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, flags).context(|| "socketpair")?;
@@ -32,7 +39,7 @@ pub async fn exec(program: &Path, description: &Description, io: &ChildIo) -> Re
     let hold = reaper::hold();
     let helper = Command::new(program).arg("exec").env_clear().fd(3, theirs);
     let mut helper = Kill(Some(Process::Child(helper.spawn()?)));
-    gate::describe(&mut stream, description, io).await?;
+    gate::describe(&mut stream, description, io, more).await?;
     match gate::read_word(&mut stream).await? {
         protocol::PID => {}
         other => return Err(Error::unknown(format!("the exec's init said {other}, not its pid"))),

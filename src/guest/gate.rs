@@ -13,7 +13,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use std::fs::{self, DirBuilder, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -118,13 +118,18 @@ impl AtGate {
         Ok(Self { stream: UnixStream::from_std(stream)?, pid, pidfd: pidfd::open(pid)? })
     }
 
-    /// Tells it what to do, hands it its stdio, and waits until all that precedes the start is
+    /// Tells it what to do, hands it its stdio and what its process gets beside that, and waits until all that precedes the start is
     /// done.
     ///
     /// # Errors
     /// What it says went wrong; `Unknown` when it ended.
-    pub async fn describe(&mut self, description: &Description, io: &ChildIo) -> Result<()> {
-        describe(&mut self.stream, description, io).await?;
+    pub async fn describe(
+        &mut self,
+        description: &Description,
+        io: &ChildIo,
+        more: &[OwnedFd],
+    ) -> Result<()> {
+        describe(&mut self.stream, description, io, more).await?;
         match read_word(&mut self.stream).await? {
             protocol::READY => Ok(()),
             other => {
@@ -143,23 +148,39 @@ impl AtGate {
     }
 }
 
-/// Sends a description and stdio.
+/// Sends a description, stdio, and as many descriptors beside it as the description says.
 pub(super) async fn describe(
     stream: &mut UnixStream,
     description: &Description,
     io: &ChildIo,
+    more: &[OwnedFd],
 ) -> Result<()> {
     let doing = || "send the process's description";
     let body = init::encode(description);
     let length = u32::try_from(body.len()).map_err(|_| Error::invalid("it is too large"))?;
-    let fds = [io.stdin.as_fd(), io.stdout.as_fd(), io.stderr.as_fd()];
-    let head = length.to_le_bytes();
-    let sent = stream
-        .async_io(Interest::WRITABLE, || Ok(scm::send(&*stream, &head, &fds)?))
-        .await
-        .context(doing)?;
-    stream.write_all(head.get(sent..).unwrap_or_default()).await.context(doing)?;
-    stream.write_all(&body).await.context(doing)
+    let stdio = [io.stdin.as_fd(), io.stdout.as_fd(), io.stderr.as_fd()];
+    send_with(stream, &length.to_le_bytes(), &stdio).await.context(doing)?;
+    let mut rest = body.as_slice();
+    for some in more.chunks(protocol::MOST_FDS) {
+        let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+        let (byte, after) = rest.split_at_checked(1).ok_or_else(|| {
+            Error::invalid(format!("{} descriptors are too many to pass on", more.len()))
+        })?;
+        send_with(stream, byte, &some).await.context(doing)?;
+        rest = after;
+    }
+    stream.write_all(rest).await.context(doing)
+}
+
+/// All of `bytes`, with descriptors.
+async fn send_with(
+    stream: &mut UnixStream,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> std::io::Result<()> {
+    let send = || Ok(scm::send(&*stream, bytes, fds)?);
+    let sent = stream.async_io(Interest::WRITABLE, send).await?;
+    stream.write_all(bytes.get(sent..).unwrap_or_default()).await
 }
 
 /// The next word that the init says; what it failed with, where it says that.

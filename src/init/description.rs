@@ -80,6 +80,11 @@ wire! {
         pub selinux: Option<String>,
         /// Installed at the last moment that still may.
         pub seccomp: Option<Seccomp>,
+        /// How many descriptors have come beside its stdio; it has them as 3 and on.
+        pub passed_fds: u32,
+        /// How many of these, from the first, are sockets that it is told of by LISTEN_FDS and
+        /// LISTEN_PID (sd_listen_fds(3)).
+        pub listen_fds: u32,
     }
 }
 

@@ -44,13 +44,13 @@ fn first_process() -> Result<core::convert::Infallible, Failure> {
     sys::outlive_parent().context(|| "outlive lxc-start".into())?;
     let path = format!("/{}/{}", protocol::FOLDER, protocol::SOCKET);
     let socket = sys::connect(&path).context(|| format!("connect to {path}"))?;
-    let gate = Gate::new(socket);
-    let Err(failure) = follow(&gate);
+    let mut gate = Gate::new(socket);
+    let Err(failure) = follow(&mut gate);
     gate.fail(&failure);
     sys::exit(failure.status)
 }
 
-fn follow(gate: &Gate) -> Result<core::convert::Infallible, Failure> {
+fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
     let description = gate.receive()?;
     let Some(first) = &description.first else {
         return Err(Failure::new("the description is not one of a first process".into()));
@@ -75,7 +75,7 @@ fn hook(socket: &[u8]) -> Result<core::convert::Infallible, Failure> {
     sys::close_from(3).context(|| "close what was left open".into())?;
     let path = core::str::from_utf8(socket)
         .map_err(|_| Failure::new("the socket's path is not UTF-8".into()))?;
-    let gate = Gate::new(sys::connect(path).context(|| format!("connect to {path}"))?);
+    let mut gate = Gate::new(sys::connect(path).context(|| format!("connect to {path}"))?);
     let done = gate.receive().and_then(|description| {
         let first = description.first.unwrap_or_default();
         hooks::run("createContainer", &first.start_hooks, &first.state)

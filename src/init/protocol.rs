@@ -3,7 +3,8 @@
 //! ```text
 //! init        connects                                  (SO_PEERCRED tells its host pid)
 //! supervisor  u32 length, then that many bytes of Description; with the first byte come three
-//!             descriptors, its stdin, stdout and stderr (the same one three times for a terminal)
+//!             descriptors, its stdin, stdout and stderr (the same one three times for a terminal);
+//!             those that it gets as 3 and on come with later bytes, 253 at most with each
 //! init        READY, or FAILED and a message            ("created")
 //! supervisor  GO                                        ("start")
 //! init        end of the stream: it became the process; or FAILED, i32 errno, a message
@@ -20,6 +21,13 @@ pub const SOCKET: &str = "socket";
 
 /// The program's name in [`FOLDER`].
 pub const PROGRAM: &str = "init";
+
+/// The number of the first descriptor that a process gets beside its stdio (sd_listen_fds(3),
+/// SD_LISTEN_FDS_START).
+pub const FIRST_PASSED: i32 = 3;
+
+/// As many descriptors go with one byte (unix(7), SCM_MAX_FD).
+pub const MOST_FDS: usize = 253;
 
 /// From the init: everything that could be done before the start is done.
 pub const READY: u8 = b'R';

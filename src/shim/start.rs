@@ -114,7 +114,7 @@ fn wait_until_ready(mut ready: impl Read) -> Result<()> {
 
 /// Where the supervisor listens: a name of fixed length, made of what tells containers apart, so
 /// that a second `start` finds the first one's socket.
-fn socket_path(
+pub(super) fn socket_path(
     args: &Args,
     bootstrap: &Bootstrap,
     id: &ContainerId,

@@ -11,6 +11,22 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// # Errors
 /// `EAGAIN` where the socket does not block and nothing has come yet.
 pub fn receive(socket: impl AsFd) -> Result<Option<Vec<OwnedFd>>, Errno> {
+    Ok(receive_whole(socket)?.map(|message| message.fds))
+}
+
+/// What has come at once.
+pub struct Message {
+    /// The first 512 bytes of the text.
+    pub text: Vec<u8>,
+    /// The descriptors.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// As [`receive`], with the text.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_whole(socket: impl AsFd) -> Result<Option<Message>, Errno> {
     let mut text = [0; 512];
     let mut control = nix::cmsg_space!([libc::c_int; 4]);
     let mut slices = [IoSliceMut::new(&mut text)];
@@ -20,15 +36,17 @@ pub fn receive(socket: impl AsFd) -> Result<Option<Vec<OwnedFd>>, Errno> {
         Some(&mut control),
         MsgFlags::MSG_CMSG_CLOEXEC,
     )?;
-    let mut received = Vec::new();
+    let mut fds = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = part {
             #[expect(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
             // SAFETY: recvmsg(2) has just made these, they are ours, and nothing else has them.
-            received.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    Ok((message.bytes > 0 || !received.is_empty()).then_some(received))
+    let length = message.bytes;
+    let text = text.get(..length).unwrap_or_default().to_vec();
+    Ok((length > 0 || !fds.is_empty()).then_some(Message { text, fds }))
 }
 
 /// Sends descriptors with the first of `bytes`; returns how many bytes have gone.

@@ -24,6 +24,9 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// The image's name.
 pub const IMAGE: &str = "docker.io/library/busybox:latest";
 
+/// The name of the image of pods' sandboxes.
+pub const PAUSE: &str = "docker.io/library/pause:latest";
+
 /// The stand-in's programs.
 const PROXMOX: &str = "/run/b/pve";
 
@@ -123,8 +126,10 @@ pub fn within<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Optio
 /// A private containerd and everything around it.
 pub struct Bed {
     pair: Pair,
-    /// containerd's namespace, different in every bed: cgroups are shared by all.
+    /// containerd's namespace.
     pub namespace: String,
+    /// The folder of its cgroups, different in every bed: they are shared by all.
+    pub group: String,
     enter: Child,
     /// Pid 1 of the bed, as the test sees it.
     init: i32,
@@ -140,6 +145,49 @@ impl Bed {
     /// The same, with scripts that stand in PATH before the real programs. `@REAL@` in them is
     /// the real one's path.
     pub fn with_programs(pair: Pair, programs: &[(&str, &str)]) -> Self {
+        let mut bed = Self::entered(pair);
+        for (name, script) in programs {
+            let real = std::env::split_paths(&bed.search_path())
+                .map(|folder| folder.join(name))
+                .find(|path| bed.path(&path.to_string_lossy()).symlink_metadata().is_ok())
+                .unwrap_or_else(|| panic!("no program {name}"));
+            bed.script(
+                &format!("{HOME}/bin/{name}"),
+                &script.replace("@REAL@", &real.display().to_string()),
+            );
+        }
+        bed.configure(str::to_owned);
+        bed.start_containerd();
+        bed.import("images/busybox.tar", IMAGE);
+        bed
+    }
+
+    /// A bed with an image for containers and one for sandboxes, in the namespace of containerd's
+    /// CRI plugin, whose configuration `change` makes of that of all beds. `files` are written
+    /// before containerd starts.
+    pub fn with_cri(
+        pair: Pair,
+        files: &[(&str, &str)],
+        change: impl FnOnce(&str) -> String,
+    ) -> Self {
+        let mut bed = Self::entered(pair);
+        "k8s.io".clone_into(&mut bed.namespace);
+        // What network plugins keep of their results.
+        let private = "mkdir -p /var/lib/cni && mount -t tmpfs -o mode=0700 tmpfs /var/lib/cni";
+        bed.start("sh", &["-c", private]).finish().good();
+        for (file, text) in files {
+            fs::create_dir_all(bed.path(file).parent().unwrap()).unwrap();
+            bed.script(file, text);
+        }
+        bed.configure(change);
+        bed.start_containerd();
+        bed.import("images/busybox.tar", IMAGE);
+        bed.import("pause/pause.tar", PAUSE);
+        bed
+    }
+
+    /// A bed in which nothing runs yet.
+    fn entered(pair: Pair) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         // Pids repeat in other pid namespaces, moments do not.
@@ -164,41 +212,33 @@ impl Bed {
         enter.stdin.as_mut().unwrap().write_all(b"!").unwrap();
         enter.stdout.as_mut().unwrap().read_exact(&mut [0]).expect("tests/bed/enter failed");
         let init = child_of(enter.id()).expect("tests/bed/enter has no child");
-        let mut bed = Self { pair, namespace, enter, init, containerd: None };
+        let group = namespace.clone();
+        let bed = Self { pair, namespace, group, enter, init, containerd: None };
         for folder in ["bin", "broken"] {
             fs::create_dir_all(bed.path(&format!("{HOME}/{folder}"))).unwrap();
         }
         if pair.backend() == "pct" {
             bed.make_node();
         }
-        for (name, script) in programs {
-            let real = std::env::split_paths(&bed.search_path())
-                .map(|folder| folder.join(name))
-                .find(|path| bed.path(&path.to_string_lossy()).symlink_metadata().is_ok())
-                .unwrap_or_else(|| panic!("no program {name}"));
-            bed.script(
-                &format!("{HOME}/bin/{name}"),
-                &script.replace("@REAL@", &real.display().to_string()),
-            );
-        }
+        bed
+    }
+
+    /// Writes containerd's configuration.
+    fn configure(&self, change: impl FnOnce(&str) -> String) {
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/containerd.toml.in");
         let config = fs::read_to_string(template)
             .unwrap()
             .replace("@ROOT@", &format!("{HOME}/root"))
             .replace("@STATE@", &format!("{HOME}/state"))
             .replace("@SOCK@", SOCKET);
-        bed.write(&format!("{HOME}/c.toml"), &config);
-        bed.start_containerd();
-        let image = fetched("images/busybox.tar");
-        bed.ctr(&[
-            "images",
-            "import",
-            "--base-name",
-            "docker.io/library/busybox",
-            &image.to_string_lossy(),
-        ])
-        .good();
-        bed
+        self.write(&format!("{HOME}/c.toml"), &change(&config));
+    }
+
+    fn import(&self, archive: &str, name: &str) {
+        let archive = fetched(archive);
+        let base = name.trim_end_matches(":latest");
+        let args = ["images", "import", "--base-name", base, &archive.to_string_lossy()];
+        self.ctr(&args).good();
     }
 
     /// Makes a node of Proxmox VE of it, with numbers for its guests that no other bed uses:
@@ -241,6 +281,11 @@ impl Bed {
         let text = self.read(&format!("/run/nexcage/{}/{id}/vmid.json", self.namespace));
         let noted: Value = serde_json::from_str(&text).unwrap_or_default();
         noted["vmid"].as_u64().expect("no vmid beside the record")
+    }
+
+    /// The test's path of containerd's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path(SOCKET)
     }
 
     /// The test's path of a file in the bed.
@@ -455,7 +500,7 @@ impl Bed {
         let hierarchy = if unified { "" } else { controller };
         let own = match self.pair.backend() {
             "pct" => format!("lxc/{}", self.vmid(id)),
-            _ => format!("{}/{id}", self.namespace),
+            _ => format!("{}/{id}", self.group),
         };
         let path = hierarchy_tops(hierarchy)
             .into_iter()
@@ -541,14 +586,7 @@ impl Bed {
                 .filter(|at| !at.starts_with("/run/b/pod"))
                 .map(|at| format!("mount {at}")),
         );
-        for cgroup in self.cgroups() {
-            let inner = fs::read_dir(&cgroup).unwrap().flatten();
-            left.extend(
-                inner
-                    .filter(|entry| entry.path().is_dir())
-                    .map(|entry| format!("cgroup {}", entry.path().display())),
-            );
-        }
+        left.extend(self.cgroup_names().iter().map(|path| format!("cgroup {}", path.display())));
         let bundles = self.bundle("");
         let proxmox = ["/etc/pve/lxc", "/var/lib/lxc", "/var/lib/nexcage/vmids"];
         let node: &[&str] = if self.pair.backend() == "pct" { &proxmox } else { &[] };
@@ -571,7 +609,10 @@ impl Bed {
             for entry in fs::read_dir(self.path(&folder)).into_iter().flatten().flatten() {
                 let path = format!("{folder}/{}", entry.file_name().display());
                 let shared = path == format!("{ours}/.crun") || path == format!("{ours}/.runc");
-                let scratch = path == format!("{ours}/.crun/.empty-directory");
+                // crun's own, for all of its containers: one is empty, the other has filters.
+                let scratch = [".empty-directory", ".cache"]
+                    .iter()
+                    .any(|name| path == format!("{ours}/.crun/{name}"));
                 if shared {
                     folders.push(path);
                 } else if !scratch {
@@ -582,6 +623,12 @@ impl Bed {
         left
     }
 
+    /// The cgroups that there are in this bed's own.
+    pub fn cgroup_names(&self) -> BTreeSet<PathBuf> {
+        let inner = self.cgroups().into_iter().flat_map(|group| fs::read_dir(group).unwrap());
+        inner.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
     /// This bed's cgroup in every hierarchy.
     fn cgroups(&self) -> Vec<PathBuf> {
         let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
@@ -589,7 +636,7 @@ impl Bed {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .chain([String::new()])
             .flat_map(|hierarchy| hierarchy_tops(&hierarchy))
-            .map(|top| top.join(&self.namespace))
+            .map(|top| top.join(&self.group))
             .filter(|path| path.is_dir())
             .collect()
     }

@@ -10,6 +10,8 @@
 
 #[macro_use]
 mod bed;
+#[macro_use]
+mod kubelet;
 
 /// Makes a test of each function with each backend that the command line makes containers of.
 macro_rules! on_every_backend {
@@ -17,6 +19,16 @@ macro_rules! on_every_backend {
         on_every_backend!(@ crun "crun" $($name)*);
         on_every_backend!(@ runc "runc" $($name)*);
         on_every_backend!(@ lxc "lxc" $($name)*);
+        on_every_backend!(@ pct $($name)*);
+    };
+    (@ pct $($name:ident)*) => {
+        mod pct {
+            $(#[test] fn $name() {
+                if crate::support::node::is_here() {
+                    super::$name("pct");
+                }
+            })*
+        }
     };
     (@ $module:ident $backend:literal $($name:ident)*) => {
         mod $module {
@@ -35,6 +47,12 @@ mod bundle_create;
 mod bundle_validate;
 mod cli;
 mod cli_errors;
+mod cri;
+mod cri_config;
+mod cri_faults;
+mod cri_plugin;
+mod cri_pods;
+mod cri_security;
 mod criu;
 mod events;
 mod exec;
@@ -58,6 +76,7 @@ mod node;
 mod oci_callers;
 mod oci_life;
 mod oci_made;
+mod oci_pct;
 mod oci_refused;
 mod oci_same;
 mod oci_shown;

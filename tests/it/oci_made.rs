@@ -1,5 +1,6 @@
 //! What a caller hands in with a container, what it gets out, and what is left where that fails.
 
+use crate::support::node;
 use crate::support::oci::{Container, Said, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -7,7 +8,8 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 on_every_backend!(
     a_watcher_holds_nothing_of_the_callers,
@@ -16,6 +18,9 @@ on_every_backend!(
     a_terminal_goes_to_the_console_socket,
     a_pidfd_goes_to_its_socket,
     it_works_without_any_environment,
+    descriptors_are_passed_on_as_runc_passes_them_on,
+    an_exec_gets_descriptors_too,
+    many_descriptors_go_to_the_process_and_to_nobody_else,
 );
 
 fn a_watcher_holds_nothing_of_the_callers(backend: &'static str) {
@@ -27,7 +32,7 @@ fn a_watcher_holds_nothing_of_the_callers(backend: &'static str) {
     let fds = fs::read_dir(format!("{proc}/fd")).unwrap().flatten();
     for fd in fds.filter_map(|fd| fs::read_link(fd.path()).ok()) {
         let fd = fd.to_string_lossy();
-        let own = fd == "/dev/null" || fd.contains("pidfd") || fd.starts_with("socket:");
+        let own = fd == "/dev/null" || fd.starts_with("anon_inode:") || fd.starts_with("socket:");
         assert!(own, "the watcher holds {fd}");
     }
     assert_eq!(fs::read_link(format!("{proc}/cwd")).unwrap().to_str(), Some("/"));
@@ -120,6 +125,7 @@ fn it_works_without_any_environment(backend: &'static str) {
     let config = json!({
         "crun": { "path": programs.join("crun-1.28/crun") },
         "runc": { "path": programs.join("runc-1.1/runc") },
+        "pct": { "path": Path::new(node::PROGRAMS).join("pct") },
     });
     fs::write(container.file("config.json"), config.to_string()).unwrap();
     let call = |args: &[&str]| {
@@ -136,40 +142,95 @@ fn it_works_without_any_environment(backend: &'static str) {
     container.left_nothing();
 }
 
-#[test]
-fn more_descriptors_than_the_standard_ones_are_passed_on() {
-    for backend in ["crun", "runc"] {
-        let script = "cat <&3; echo $LISTEN_PID";
-        let container = Container::new(backend, &["sh", "-c", script]);
-        fs::write(container.file("three"), "three\n").unwrap();
-        let run = |flags: &str, listen: &str| {
-            // A shell, for it opens fd 3 of its child.
-            let script = "exec 3<three; exec \"$@\"";
-            let mut shell = std::process::Command::new("/bin/sh");
-            let inner = container.nexcage(&["run", "-b", "bundle"]);
-            shell.args(["-c", script, "sh"]).arg(inner.get_program()).args(inner.get_args());
-            shell.args(flags.split_whitespace()).arg(&container.id);
-            shell.current_dir(container.folder.path());
-            for (name, value) in inner.get_envs() {
-                shell.env(name, value.unwrap());
-            }
-            if !listen.is_empty() {
-                shell.env("LISTEN_FDS", listen);
-            }
-            Said::of(&mut shell)
-        };
-        assert_eq!(run("--preserve-fds 1", "").good().out, "three\n\n", "{backend}");
-        assert_eq!(run("", "1").good().out, "three\n1\n", "{backend}");
-        run("--preserve-fds 900", "").refused("is not open");
-        let unasked = run("", "");
-        assert!(!unasked.out.contains("three"), "{backend}: {unasked:?}");
+/// A command with a file at 3, 4 and on, and variables.
+fn with_files(container: &Container, count: usize, command: &Command, env: &str) -> Said {
+    let name = |number: usize| format!("file{number}");
+    for number in 3..3 + count {
+        fs::write(container.file(&name(number)), format!("{number}\n")).unwrap();
     }
-    let guest = Container::new("lxc", &["true"]);
-    // Fd 3 is the bundle's folder here, whatever it is.
-    let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", "exec 3</; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_nexcage")]);
-    shell.args(["--runtime-type", "lxc", "run", "--preserve-fds", "1", "-b"]);
-    shell.arg(guest.bundle()).arg(&guest.id);
-    Said::of(&mut shell).refused("--preserve-fds");
-    guest.left_nothing();
+    // A shell, for it opens them in its child; bash, for any number.
+    let opened = (3..3 + count).map(|number| format!("exec {number}<{}\n", name(number)));
+    let script = format!("{}{env} exec \"$@\"", opened.collect::<String>());
+    let mut shell = Command::new("/bin/bash");
+    shell.args(["-c", &script, "bash"]).arg(command.get_program()).args(command.get_args());
+    shell.current_dir(container.folder.path()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    Said::of(&mut shell)
+}
+
+/// Says what it was told of, and what is open.
+const TELL: &str = "cat <&3; cat <&4; env | grep ^LISTEN_ | sort; \
+                    cd /proc/self/fd; for fd in *; do test -e $fd && echo $fd; done";
+
+fn descriptors_are_passed_on_as_runc_passes_them_on(backend: &'static str) {
+    let container = Container::new(backend, &["sh", "-c", TELL]);
+    let oracle = Container::new("runc", &["sh", "-c", TELL]);
+    for (env, flags) in [
+        ("", "--preserve-fds 2"),
+        ("", ""),
+        ("LISTEN_FDS=2 LISTEN_PID=$$", ""),
+        ("LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=web", "--preserve-fds 1"),
+        ("LISTEN_FDS=2 LISTEN_PID=1", ""),
+    ] {
+        let said = |of: &Container, program: fn(&Container, &[&str]) -> Command| {
+            let words = format!("run -b bundle {flags} {}", of.id);
+            let words: Vec<_> = words.split_whitespace().collect();
+            with_files(of, 3, &program(of, &words), env)
+        };
+        let ours = said(&container, Container::nexcage);
+        let mut theirs = said(&oracle, Container::oracle);
+        if backend == "crun" {
+            // It tells how many there are to nobody.
+            theirs.out = theirs
+                .out
+                .lines()
+                .filter(|line| !line.starts_with("LISTEN_FDS="))
+                .map(|line| format!("{line}\n"))
+                .collect();
+        }
+        assert_eq!((ours.code, &ours.out), (theirs.code, &theirs.out), "{env} {flags}: {ours:?}");
+        container.left_nothing();
+    }
+    let gone = container.nexcage(&["run", "-b", "bundle", "--preserve-fds", "900", &container.id]);
+    with_files(&container, 3, &gone, "").refused("is not open");
+    container.left_nothing();
+}
+
+fn an_exec_gets_descriptors_too(backend: &'static str) {
+    let container = Container::new(backend, &["sleep", "1000"]);
+    container.start();
+    for (flags, expected) in [("--preserve-fds 2", "3\n4\n0\n1\n2\n3\n4\n"), ("", "0\n1\n2\n")] {
+        let mut words = vec!["exec"];
+        words.extend(flags.split_whitespace().chain([&*container.id, "sh", "-c", TELL]));
+        let said = with_files(&container, 3, &container.nexcage(&words), "");
+        assert_eq!(said.out, expected, "{flags}: {said:?}");
+    }
+    container.run(&["delete", "-f", &container.id]).good();
+    container.left_nothing();
+}
+
+fn many_descriptors_go_to_the_process_and_to_nobody_else(backend: &'static str) {
+    if ["crun", "runc"].contains(&backend) {
+        // What their hooks get is theirs.
+        return;
+    }
+    let script = "cat /tmp/hook; ls /proc/self/fd | wc -l; cat <&3; cat /proc/self/fd/402";
+    let mut container = Container::new(backend, &["sh", "-c", script]);
+    let hook = "{ cat <&3; ls /proc/self/fd | wc -l; } >/tmp/hook 2>/dev/null";
+    container.edit(|spec| {
+        spec["hooks"] = json!({
+            "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", hook] }],
+        });
+    });
+    let create = ["create", "-b", "bundle", "--preserve-fds", "400", &container.id];
+    let said = with_files(&container, 400, &container.nexcage(&create), "exec >out 2>&1;");
+    assert_eq!(said.code, 0, "{said:?} {}", container.output());
+    container.run(&["start", &container.id]).good();
+    container.until("stopped");
+    // The standard ones and the folder that ls reads.
+    assert_eq!(container.output(), "4\n404\n3\n402\n");
+    container.run(&["delete", &container.id]).good();
+    container.left_nothing();
 }

@@ -8,6 +8,7 @@
 //! Task       the task API of a shim, as version 2 or 3
 //! Events     containerd's end of the events, every one recorded
 //! guest      a guest as LXC makes it, for nexcage-init, with the supervisor played by hand
+//! node       a node of Proxmox VE for the command line
 //! oci        the command line, called as conmon calls it
 //! fifo       both ends of a container's stdio
 //! proc       what /proc tells of a process, waits for conditions, a process of a test's own
@@ -20,6 +21,7 @@ pub mod bundle;
 pub mod events;
 pub mod fifo;
 pub mod guest;
+pub mod node;
 pub mod oci;
 pub mod proc;
 pub mod scene;

@@ -1,6 +1,6 @@
 //! The command line, called as conmon and people call it.
 
-use super::{bed, bundle};
+use super::{bed, bundle, node};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct Container {
 fn search_path() -> String {
     let folders = [bed::folder().join("crun-1.28"), bed::folder().join("runc-1.1")];
     let [crun, runc] = folders.map(|folder| folder.to_string_lossy().into_owned());
-    format!("{crun}:{runc}:{}", std::env::var("PATH").unwrap())
+    format!("{crun}:{runc}:{}:{}", node::PROGRAMS, std::env::var("PATH").unwrap())
 }
 
 impl Container {
@@ -152,8 +152,12 @@ impl Container {
         })
     }
 
-    /// The folders of its cgroup, and of those that LXC puts beside it.
+    /// The folders of its cgroup, and of those that LXC puts beside it. A node of Proxmox VE has no
+    /// others than its own.
     pub fn cgroups(&self) -> Vec<PathBuf> {
+        if let Some(first) = node::first() {
+            return node::cgroups(first);
+        }
         fn below(folder: &Path, id: &str, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -198,6 +202,9 @@ impl Container {
         eventually("nothing is left", || {
             let mut cgroups = self.cgroups();
             cgroups.retain(|cgroup| !cgroup.to_string_lossy().ends_with(ending));
+            if node::first().is_some() {
+                cgroups.extend(node::left());
+            }
             let left = (cgroups, self.processes(), self.record_folder().exists());
             (left == (Vec::new(), Vec::new(), false)).then_some(())
         });

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::guest::told;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as Std};
 use tokio::io::AsyncReadExt;
@@ -31,22 +32,18 @@ pub struct Heard {
     pub stopped: oneshot::Receiver<()>,
 }
 
-/// Begins to listen. To be called in a tokio runtime.
+/// A connection to the daemon. Whoever has one reads it, or the daemon comes to wait for that.
 ///
 /// # Errors
 /// `Unavailable` when the daemon does not run.
-pub fn listen(vmid: u32) -> Result<Heard> {
-    listen_at(SOCKET, vmid)
+pub fn connect() -> Result<OwnedFd> {
+    connect_to(SOCKET)
 }
 
-fn listen_at(socket: &str, vmid: u32) -> Result<Heard> {
-    let connected = SocketAddr::from_abstract_name(socket)
-        .and_then(|address| Std::connect_addr(&address))
-        .and_then(|stream| {
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
-        });
-    let stream = connected.map_err(|error| {
+fn connect_to(socket: &str) -> Result<OwnedFd> {
+    let connected =
+        SocketAddr::from_abstract_name(socket).and_then(|address| Std::connect_addr(&address));
+    connected.map(OwnedFd::from).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::ConnectionRefused => ": `systemctl start lxc-monitord`",
             _ => "",
@@ -55,7 +52,17 @@ fn listen_at(socket: &str, vmid: u32) -> Result<Heard> {
             "connect to LXC's monitor daemon, without which nobody sees a guest start or end: \
              {error}{advice}"
         ))
-    })?;
+    })
+}
+
+/// Begins to listen. To be called in a tokio runtime.
+///
+/// # Errors
+/// `Unknown` for what is no connection to the daemon.
+pub fn listen(connection: OwnedFd, vmid: u32) -> Result<Heard> {
+    let stream = Std::from(connection);
+    stream.set_nonblocking(true)?;
+    let stream = UnixStream::from_std(stream)?;
     let (exit, exit_receiver) = oneshot::channel();
     let (stopped, stopped_receiver) = oneshot::channel();
     tokio::spawn(hear(stream, vmid.to_string(), exit, stopped));
@@ -123,12 +130,12 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_guests_exit_and_stop_are_heard_among_those_of_others() {
         let socket = format!("nexcage-test-{}", std::process::id());
-        let error = listen_at(&socket, 150).unwrap_err();
+        let error = connect_to(&socket).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(error.to_string().contains("systemctl start lxc-monitord"), "{error}");
         let address = SocketAddr::from_abstract_name(&socket).unwrap();
         let daemon = UnixListener::bind_addr(&address).unwrap();
-        let heard = listen_at(&socket, 150).unwrap();
+        let heard = listen(connect_to(&socket).unwrap(), 150).unwrap();
         let mut stream = daemon.accept().unwrap().0;
         for bytes in [
             message(0, "150", 2),
@@ -151,7 +158,7 @@ mod tests {
         let socket = format!("nexcage-test-dies-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&socket).unwrap();
         let daemon = UnixListener::bind_addr(&address).unwrap();
-        let heard = listen_at(&socket, 150).unwrap();
+        let heard = listen(connect_to(&socket).unwrap(), 150).unwrap();
         drop(daemon.accept().unwrap());
         assert!(heard.exit.await.is_err() && heard.stopped.await.is_err());
     }

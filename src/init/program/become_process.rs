@@ -4,6 +4,7 @@ use super::failure::{Context, Failure};
 use super::paths::{self, Proc};
 use super::sys::{self, Errno, Strings};
 use crate::description::{Capabilities, Process};
+use crate::protocol::FIRST_PASSED;
 use crate::text;
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -54,6 +55,7 @@ fn apply(process: &Process, proc: Option<Proc>) -> Result<Strings, Failure> {
             .context(|| format!("set the personality {personality:#x}"))?;
     }
     let env = environment(process)?;
+    keep_passed(process)?;
     own_stdio(uid)?;
     set_labels(process, proc)?;
     sys::set_umask(process.umask.unwrap_or(0o022));
@@ -118,7 +120,19 @@ fn environment(process: &Process) -> Result<Strings, Failure> {
             .unwrap_or_else(|| "/".to_owned());
         env.push(format!("HOME={home}"));
     }
+    if process.listen_fds > 0 {
+        env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+        env.push(format!("LISTEN_FDS={}", process.listen_fds));
+        env.push(format!("LISTEN_PID={}", sys::own_pid()));
+    }
     Strings::new(&env).context(|| "set the environment".into())
+}
+
+/// Up to here they would have been closed in a hook.
+fn keep_passed(process: &Process) -> Result<(), Failure> {
+    (FIRST_PASSED..).take(process.passed_fds as usize).try_for_each(|number| {
+        sys::keep_at_exec(number).context(|| format!("pass on descriptor {number}"))
+    })
 }
 
 /// The user may open its own /dev/stdout again. Not /dev/null, which is everybody's.

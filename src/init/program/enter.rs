@@ -21,13 +21,13 @@ pub fn run() -> Result<core::convert::Infallible, Failure> {
     // From here to the exec nobody in the guest may trace this process or open its descriptors:
     // it comes from the host.
     sys::set_dumpable(false).context(|| "hide this process from tracers".into())?;
-    let gate = Gate::new(socket);
-    let Err(failure) = follow(&gate);
+    let mut gate = Gate::new(socket);
+    let Err(failure) = follow(&mut gate);
     gate.fail(&failure);
     sys::exit(failure.status)
 }
 
-fn follow(gate: &Gate) -> Result<core::convert::Infallible, Failure> {
+fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
     let description = gate.receive()?;
     let Some(exec) = &description.exec else {
         return Err(Failure::new("the description is not one of an exec".into()));

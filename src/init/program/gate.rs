@@ -3,13 +3,16 @@
 use super::failure::{Context, Failure};
 use super::sys::{self, Fd};
 use crate::description::{Description, decode};
-use crate::protocol;
+use crate::protocol::{self, FIRST_PASSED};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
 
 /// More than a config.json may have, which is 16 MiB; nothing longer is taken into memory.
 const LONGEST: usize = 64 << 20;
+
+/// Standard input, output and error.
+const STDIO: usize = 3;
 
 /// The connection to the supervisor.
 pub struct Gate(Fd);
@@ -20,9 +23,9 @@ impl Gate {
         Self(socket)
     }
 
-    /// Takes the description, and the three descriptors, which become standard input, output and
-    /// error.
-    pub fn receive(&self) -> Result<Description, Failure> {
+    /// Takes the description, and the descriptors, which become standard input, output and error,
+    /// and what the process gets beside them.
+    pub fn receive(&mut self) -> Result<Description, Failure> {
         let what = || "receive the description of the container".to_owned();
         let mut fds = Vec::new();
         let mut length = [0; 4];
@@ -38,12 +41,6 @@ impl Gate {
             bytes.resize(length.min(start + 0x1_0000), 0);
             self.fill(bytes.get_mut(start..).unwrap_or_default(), &mut fds).context(what)?;
         }
-        let [input, output, error] = fds.as_slice() else {
-            return Err(Failure::new(format!(
-                "{} descriptors came with the description, not standard input, output and error",
-                fds.len()
-            )));
-        };
         let description = decode(&bytes).ok_or_else(|| {
             Failure::new(
                 "the description cannot be read: nexcage-init and the supervisor are not of the \
@@ -51,10 +48,34 @@ impl Gate {
                     .to_owned(),
             )
         })?;
-        for (fd, number) in [(input, 0), (output, 1), (error, 2)] {
-            sys::duplicate_over(fd, number).context(|| format!("set up descriptor {number}"))?;
+        let wanted = STDIO + description.process.passed_fds as usize;
+        if fds.len() != wanted {
+            return Err(Failure::new(format!(
+                "{} descriptors came with the description, not {wanted}",
+                fds.len()
+            )));
         }
+        for (fd, number) in fds.drain(..STDIO).zip(0..) {
+            sys::duplicate_over(&fd, number).context(|| format!("set up descriptor {number}"))?;
+        }
+        self.place(fds).context(|| "set up the descriptors from 3 on".to_owned())?;
         Ok(description)
+    }
+
+    /// Puts descriptors at 3 and on. Nothing else is there from here to the exec, and nobody but
+    /// the process gets them.
+    fn place(&mut self, fds: Vec<Fd>) -> sys::Result<()> {
+        let beyond = i32::try_from(fds.len()).map_err(|_| sys::Errno(libc::EMFILE))? + FIRST_PASSED;
+        if self.0.number() < beyond {
+            self.0 = sys::duplicate_beyond(&self.0, beyond)?;
+        }
+        let clear = |fd: Fd| match fd.number() < beyond {
+            true => sys::duplicate_beyond(&fd, beyond),
+            false => Ok(fd),
+        };
+        let fds = fds.into_iter().map(clear).collect::<sys::Result<Vec<Fd>>>()?;
+        let mut numbered = fds.iter().zip(FIRST_PASSED..);
+        numbered.try_for_each(|(fd, number)| sys::duplicate_at(fd, number))
     }
 
     fn fill(&self, mut buffer: &mut [u8], fds: &mut Vec<Fd>) -> sys::Result<()> {

@@ -1,6 +1,7 @@
 //! Files, folders and sockets.
 
 use super::{Errno, Fd, Result, c_string, check, check_int};
+use crate::protocol::MOST_FDS;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::{CStr, c_int, c_uint};
@@ -24,9 +25,34 @@ pub fn duplicate_over(fd: &Fd, to: c_int) -> Result<()> {
 
 /// Marks a descriptor to be closed by the exec.
 pub fn close_at_exec(fd: &Fd) -> Result<()> {
+    set_flags(fd.number(), libc::FD_CLOEXEC)
+}
+
+/// Lets the exec leave a descriptor open.
+pub fn keep_at_exec(number: c_int) -> Result<()> {
+    set_flags(number, 0)
+}
+
+fn set_flags(number: c_int, flags: c_int) -> Result<()> {
     #[expect(unsafe_code, reason = "fcntl(2)")]
     // SAFETY: it takes numbers.
-    let result = unsafe { libc::fcntl(fd.number(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, flags) };
+    check_int(result).map(drop)
+}
+
+/// A duplicate, close-on-exec, at `least` or beyond.
+pub fn duplicate_beyond(fd: &Fd, least: c_int) -> Result<Fd> {
+    #[expect(unsafe_code, reason = "fcntl(2)")]
+    // SAFETY: it takes numbers.
+    let result = unsafe { libc::fcntl(fd.number(), libc::F_DUPFD_CLOEXEC, least) };
+    Fd::new(result.into())
+}
+
+/// dup3(2): `number`, which nothing has, becomes a copy that is closed by the exec.
+pub fn duplicate_at(fd: &Fd, number: c_int) -> Result<()> {
+    #[expect(unsafe_code, reason = "dup3(2)")]
+    // SAFETY: both are numbers; the callers own nothing at `number`.
+    let result = unsafe { libc::dup3(fd.number(), number, libc::O_CLOEXEC) };
     check_int(result).map(drop)
 }
 
@@ -99,15 +125,12 @@ pub fn connect(path: &str) -> Result<Fd> {
     Ok(socket)
 }
 
-/// How many descriptors come with a description.
-const STDIO: usize = 3;
-
 /// recvmsg(2): bytes into `buffer`, descriptors into `fds`, all close-on-exec. 0 at the end of the
-/// stream. More descriptors than three are closed by the kernel, and are an error.
+/// stream. Descriptors for which there is no room are closed by the kernel, and are an error.
 pub fn receive(socket: &Fd, buffer: &mut [u8], fds: &mut Vec<Fd>) -> Result<usize> {
-    const SIZE: usize = STDIO * size_of::<c_int>();
-    // Aligned as a cmsghdr must be.
-    let mut control = [0_u64; 8];
+    const SIZE: usize = MOST_FDS * size_of::<c_int>();
+    // Aligned as a cmsghdr must be, and with room for one.
+    let mut control = [0_u64; SIZE.div_ceil(8) + 3];
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     #[expect(unsafe_code, reason = "a C struct")]
     // SAFETY: zeros are a valid msghdr.

@@ -18,6 +18,15 @@ pub fn exit(code: c_int) -> ! {
     }
 }
 
+/// The process's number in its own pid namespace.
+pub fn own_pid() -> c_int {
+    #[expect(unsafe_code, reason = "getpid(2)")]
+    // SAFETY: it cannot fail.
+    unsafe {
+        libc::getpid()
+    }
+}
+
 fn prctl(option: c_int, argument: c_ulong, second: c_ulong) -> Result<c_int> {
     let zero: c_ulong = 0;
     #[expect(unsafe_code, reason = "prctl(2)")]
