@@ -351,6 +351,8 @@ impl Life {
             Command::Start(reply) => {
                 let result = self.start().await;
                 drop(reply.send(self.said("start", result)));
+                // From here on it is idle, as a rule, until the end.
+                process::trim_program();
             }
             Command::Pause(reply) => {
                 let result = self.pause().await;

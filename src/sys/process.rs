@@ -217,6 +217,28 @@ pub fn trim_heap() {
     }
 }
 
+/// Forgets which pages of its own file the program has touched so far. Most of them are the work of
+/// a start and a Create, and idle for the container's life after that; the kernel keeps them for all
+/// supervisors at once, and maps those that are wanted again.
+pub fn trim_program() {
+    #[expect(unsafe_code, reason = "the linker's names for where the program lies")]
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    const PAGE: usize = 4096;
+    #[expect(unsafe_code, reason = "madvise(2)")]
+    // SAFETY: only the addresses of the two are taken. Between them are the program's constants and
+    // its code, which the file is mapped for and nobody writes: what is given up is read from the
+    // file again. Where pages are larger the call fails, and all stays.
+    unsafe {
+        let start = (&raw const __executable_start).expose_provenance();
+        let end = (&raw const etext).expose_provenance() & !(PAGE - 1);
+        let address = std::ptr::with_exposed_provenance_mut(start);
+        libc::madvise(address, end.saturating_sub(start), libc::MADV_DONTNEED);
+    }
+}
+
 /// Puts this process and its children into a core scheduling group of their own, so that they
 /// share a core with nobody else's (prctl(2), PR_SCHED_CORE).
 ///
