@@ -271,9 +271,13 @@ impl Lxc {
     /// Removes the guest's cgroup, of which LXC may leave the one with the limits, and those that
     /// LXC makes beside it.
     fn remove_cgroups(&self) -> Vec<Error> {
-        let remove = |suffix| match self.beside(suffix)? {
-            Some(cgroup) => cgroup.remove(),
-            None => Ok(()),
+        let remove = |suffix| {
+            if let Some(cgroup) = self.beside(suffix)? {
+                cgroup.remove()?;
+            }
+            // What is known of the cgroup of an init that died while it came may be a part of it.
+            let rest = Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup()))?;
+            rest.map_or(Ok(()), |rest| rest.remove())
         };
         let suffixes = ["", guest::MONITOR_SUFFIX, guest::PIVOT_SUFFIX];
         suffixes.into_iter().filter_map(|suffix| remove(suffix).err()).collect()

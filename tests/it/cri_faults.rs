@@ -114,12 +114,10 @@ fn a_container_of_a_dead_sandbox_is_refused(node: Node) {
     let unstarted = pod.create("unstarted", &["sleep", "1000"], |_| {});
     node.bed.signal(node.bed.pid(&pod.id), "KILL");
     let cgroups = node.bed.cgroup_names();
-    // Before containerd has heard of it, when crun may come to see the sandbox end.
-    if node.backend == "crun" {
-        let request = json!({ "container_id": unstarted });
-        let refused = node.ask("StartContainer", &request).unwrap_err();
-        assert!(refused.text.contains("sandbox"), "{refused}");
-    }
+    // Before containerd has heard of it, when the runtime may come to see the sandbox end.
+    let request = json!({ "container_id": unstarted });
+    let refused = node.ask("StartContainer", &request).unwrap_err();
+    assert!(refused.text.contains("sandbox"), "{refused}");
     eventually("the pod is not ready", || {
         (pod.status()["state"] == "SANDBOX_NOTREADY").then_some(())
     });
