@@ -130,7 +130,7 @@ fn unknown(state_dir: &Path, namespace: &Namespace, id: &ContainerId) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Own, ProcessId};
+    use crate::store::{self, ProcessId};
 
     fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -171,33 +171,8 @@ mod tests {
         let namespace = Namespace::parse(namespace).unwrap();
         let folder = Folder::of(state_dir, &namespace, &ContainerId::parse("pause").unwrap());
         folder.create().unwrap();
-        let own = std::process::id().cast_signed();
-        let mut record = Record {
-            oci_version: "1.2.0".to_owned(),
-            id: "pause".to_owned(),
-            status: Status::Running,
-            pid: Some(own),
-            bundle: "/b".into(),
-            annotations: annotations(&[("io.kubernetes.cri.sandbox-namespace", "shop")]),
-            own: Own {
-                version: 1,
-                namespace: namespace.to_string(),
-                backend: "crun".to_owned(),
-                runtime: "/usr/bin/crun".into(),
-                runtime_root: "/r".into(),
-                systemd_cgroup: false,
-                supervisor: None,
-                init: ProcessId::of(own),
-                monitor: None,
-                cgroup: None,
-                cgroups_path: None,
-                rootfs_mount: None,
-                exit: None,
-                by_command: false,
-                created: None,
-                init_path: None,
-            },
-        };
+        let mut record = store::tests::sandbox(&namespace, "pause");
+        record.annotations = annotations(&[("io.kubernetes.cri.sandbox-namespace", "shop")]);
         change(&mut record);
         folder.save(&record).unwrap();
     }

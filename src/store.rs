@@ -205,6 +205,13 @@ impl Record {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.own.created = u64::try_from(since.as_nanos()).ok();
     }
+
+    /// Notes that the container's first process has ended, and how.
+    pub fn note_exit(&mut self, exit: Exit) {
+        self.status = Status::Stopped;
+        self.pid = None;
+        self.own.exit = Some(exit.into());
+    }
 }
 
 /// Held by whoever changes a container's record, among processes that may do so at once.
@@ -370,4 +377,40 @@ pub fn create_private(path: &Path) -> Result<()> {
         .recursive(true)
         .create(path)
         .context(|| format!("make {}", path.display()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The record of a sandbox that runs on crun, and whose process is this one.
+    pub(crate) fn sandbox(namespace: &Namespace, id: &str) -> Record {
+        let pid = std::process::id().cast_signed();
+        Record {
+            oci_version: "1.2.0".to_owned(),
+            id: id.to_owned(),
+            status: Status::Running,
+            pid: Some(pid),
+            bundle: "/b".into(),
+            annotations: BTreeMap::new(),
+            own: Own {
+                version: 1,
+                namespace: namespace.to_string(),
+                backend: "crun".to_owned(),
+                runtime: "/usr/bin/crun".into(),
+                runtime_root: "/r".into(),
+                systemd_cgroup: false,
+                supervisor: None,
+                init: ProcessId::of(pid),
+                monitor: None,
+                cgroup: None,
+                cgroups_path: None,
+                rootfs_mount: None,
+                exit: None,
+                by_command: false,
+                created: None,
+                init_path: None,
+            },
+        }
+    }
 }

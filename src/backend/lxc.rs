@@ -255,8 +255,13 @@ impl Lxc {
         match self.guest.limits() {
             Ok(cgroup) => Ok(Some(cgroup.beside(suffix))),
             // LXC has removed the guest's, or has not made it yet.
-            Err(_) => Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup())),
+            Err(_) => self.by_path(suffix),
         }
+    }
+
+    /// The same, of what is there at this moment.
+    fn by_path(&self, suffix: &str) -> Result<Option<Cgroup>> {
+        Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup()))
     }
 
     fn kill_monitor(&self, left: Option<ProcessId>) {
@@ -276,8 +281,7 @@ impl Lxc {
                 cgroup.remove()?;
             }
             // What is known of the cgroup of an init that died while it came may be a part of it.
-            let rest = Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup()))?;
-            rest.map_or(Ok(()), |rest| rest.remove())
+            self.by_path(suffix)?.map_or(Ok(()), |rest| rest.remove())
         };
         let suffixes = ["", guest::MONITOR_SUFFIX, guest::PIVOT_SUFFIX];
         suffixes.into_iter().filter_map(|suffix| remove(suffix).err()).collect()

@@ -201,11 +201,7 @@ impl Making {
                 Err(error) => return Err(made.undo(error).await),
             };
             let exit = foreground.until_end(&made.init, attached).await;
-            let recorded = made.change(|record| {
-                record.status = Status::Stopped;
-                record.pid = None;
-                record.own.exit = Some(exit.into());
-            });
+            let recorded = made.change(|record| record.note_exit(exit));
             match recorded {
                 // Whoever ended it has removed it: a deletion by force, a checkpoint.
                 Err(error) if error.kind() == Kind::NotFound => {}

@@ -13,7 +13,7 @@ use crate::backend::{self, Place};
 use crate::error::{Context, Error, Result};
 use crate::exit::Exit;
 use crate::postmortem;
-use crate::store::{ProcessId, Record, Status};
+use crate::store::{ProcessId, Record};
 use crate::sys::handle::Process;
 use crate::sys::pidfd::{ExitSource, Foreign};
 use crate::sys::process::{self, Fork};
@@ -193,9 +193,7 @@ fn record_exit(place: &Place, exit: Exit) -> Result<()> {
     if !is_watched_here(&record) {
         return Ok(());
     }
-    record.status = Status::Stopped;
-    record.pid = None;
-    record.own.exit = Some(exit.into());
+    record.note_exit(exit);
     place.folder.save(&record)
 }
 

@@ -306,10 +306,7 @@ impl Life {
         if let Some(stdio) = container.stdio.get() {
             stdio.settle(SETTLE).await;
         }
-        self.save(Status::Stopped, |record| {
-            record.pid = None;
-            record.own.exit = Some(exit.into());
-        });
+        self.save(Status::Stopped, |record| record.note_exit(exit));
         container.set(State::Stopped { pid, exit });
         if pid != 0 {
             let id = container.place.id.clone();

@@ -44,10 +44,7 @@ fn first_process() -> Result<core::convert::Infallible, Failure> {
     sys::outlive_parent().context(|| "outlive lxc-start".into())?;
     let path = format!("/{}/{}", protocol::FOLDER, protocol::SOCKET);
     let socket = sys::connect(&path).context(|| format!("connect to {path}"))?;
-    let mut gate = Gate::new(socket);
-    let Err(failure) = follow(&mut gate);
-    gate.fail(&failure);
-    sys::exit(failure.status)
+    Gate::new(socket).follow(follow)
 }
 
 fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
@@ -75,16 +72,11 @@ fn hook(socket: &[u8]) -> Result<core::convert::Infallible, Failure> {
     sys::close_from(3).context(|| "close what was left open".into())?;
     let path = core::str::from_utf8(socket)
         .map_err(|_| Failure::new("the socket's path is not UTF-8".into()))?;
-    let mut gate = Gate::new(sys::connect(path).context(|| format!("connect to {path}"))?);
-    let done = gate.receive().and_then(|description| {
-        let first = description.first.unwrap_or_default();
-        hooks::run("createContainer", &first.start_hooks, &first.state)
-    });
-    match done.and_then(|()| gate.ready()) {
-        Ok(()) => sys::exit(0),
-        Err(failure) => {
-            gate.fail(&failure);
-            sys::exit(failure.status)
-        }
-    }
+    let socket = sys::connect(path).context(|| format!("connect to {path}"))?;
+    Gate::new(socket).follow(|gate| {
+        let first = gate.receive()?.first.unwrap_or_default();
+        hooks::run("createContainer", &first.start_hooks, &first.state)?;
+        gate.ready()?;
+        sys::exit(0)
+    })
 }

@@ -5,7 +5,7 @@ use crate::contender::{Contender, create_of, gone, start_of};
 use crate::support::bundle::toml_options;
 use crate::support::scene::Scene;
 use crate::support::start::Address;
-use crate::support::{Bundle, Task};
+use crate::support::{Bundle, Start, Task};
 use crate::table::{Table, Targets, median, ms, one, quantile};
 use protobuf::MessageField;
 use std::fs;
@@ -100,13 +100,7 @@ pub async fn guests(contender: &Contender, rounds: usize, execs: usize, targets:
             }
         }
         by_hand.run("lxc-stop", &["--kill"]);
-        task.kill(&id, "", 9).await.unwrap();
-        task.wait(&id, "").await.unwrap();
-        task.delete(&id, "").await.unwrap();
-        // It may close the connection before the answer has left.
-        drop(task.shutdown(&id).await);
-        gone(shim).await;
-        start.action("delete").run_combined();
+        end(&task, &id, shim, start).await;
     }
     for times in [&mut create, &mut bare_create, &mut exec, &mut bare_exec] {
         times.drain(..WARM_UP);
@@ -126,6 +120,17 @@ pub async fn guests(contender: &Contender, rounds: usize, execs: usize, targets:
     table.print();
     println!("anonymous memory of a supervisor with a guest: {} kB", one(median(&anonymous)));
     targets.at_most("anonymous memory with an LXC guest", median(&anonymous), 300.0, "kB");
+}
+
+/// Ends a container, and its supervisor.
+async fn end(task: &Task, id: &str, shim: u32, start: Start) {
+    task.kill(id, "", 9).await.unwrap();
+    task.wait(id, "").await.unwrap();
+    task.delete(id, "").await.unwrap();
+    // It may close the connection before the answer has left.
+    drop(task.shutdown(id).await);
+    gone(shim).await;
+    start.action("delete").run_combined();
 }
 
 /// Create of a guest of Proxmox VE, on the tests' stand-in, beyond what pct itself takes. Its time is
@@ -150,50 +155,51 @@ pub async fn pct(contender: &Contender, rounds: usize, targets: &mut Targets) {
     fs::write(&timed, script).unwrap();
     fs::set_permissions(&timed, fs::Permissions::from_mode(0o755)).unwrap();
     let first = 300_000_000 + std::process::id() * 100;
-    let options =
-        format!("pct.path = {timed:?}\npct.vmid_min = {first}\npct.vmid_max = {}\n", first + 99);
-    let (mut create, mut own) = (Vec::new(), Vec::new());
-    for round in 0..rounds + WARM_UP {
-        let id = format!("pct-{round}");
-        let bundle = bundle(&scene, &id)
-            .edit(|spec| spec["annotations"]["io.nexcage.backend"] = "pct".into());
-        let mut start = start_of(&scene, &bundle);
-        let mut path = node.clone().into_os_string();
-        path.push(":");
-        path.push(&start.path);
-        start.path = path;
-        let task = Task::connect(&Address::parse(&start.run_combined().0)).await;
-        let shim = task.hello(&id).await.unwrap().shim_pid;
-        let mut request = bundle.create();
-        request.options = MessageField::some(toml_options(&options));
-        drop(fs::remove_file(&log));
-        let began = Instant::now();
-        task.create(&request).await.unwrap();
-        create.push(ms(began.elapsed()));
-        // The last of them may be about to write its line.
-        crate::support::proc::eventually("pct create and start have ended", || {
-            fs::read_to_string(&log).is_ok_and(|text| text.lines().count() >= 2)
-        })
-        .await;
-        let text = fs::read_to_string(&log).unwrap();
-        own.push(text.lines().map(|line| line.parse::<f64>().unwrap() / 1e6).sum::<f64>());
-        task.kill(&id, "", 9).await.unwrap();
-        task.wait(&id, "").await.unwrap();
-        task.delete(&id, "").await.unwrap();
-        drop(task.shutdown(&id).await);
-        gone(shim).await;
-        start.action("delete").run_combined();
-    }
-    create.drain(..WARM_UP);
-    own.drain(..WARM_UP);
-    let each: Vec<f64> = create.iter().zip(&own).map(|(all, own)| all - own).collect();
     let columns = ["what", "nexcage", "pct's own", "over it"];
     let mut table = Table::new(format!("a guest of Proxmox VE: ms, median of {rounds}"), &columns);
-    let over = median(&each);
-    let figures = [median(&create), median(&own)].map(one);
-    table.row(vec!["Create".into(), figures[0].clone(), figures[1].clone(), format!("{over:+.1}")]);
+    // `pct create` and `pct start`; the configuration written by nexcage itself, and `pct start`.
+    for (direct, calls, what) in [(false, 2, "Create"), (true, 1, "Create, direct_config")] {
+        let options = format!(
+            "pct.path = {timed:?}\npct.vmid_min = {first}\npct.vmid_max = {}\n\
+             pct.direct_config = {direct}\n",
+            first + 99
+        );
+        let (mut create, mut own) = (Vec::new(), Vec::new());
+        for round in 0..rounds + WARM_UP {
+            let id = format!("pct-{calls}-{round}");
+            let bundle = bundle(&scene, &id)
+                .edit(|spec| spec["annotations"]["io.nexcage.backend"] = "pct".into());
+            let mut start = start_of(&scene, &bundle);
+            let mut path = node.clone().into_os_string();
+            path.push(":");
+            path.push(&start.path);
+            start.path = path;
+            let task = Task::connect(&Address::parse(&start.run_combined().0)).await;
+            let shim = task.hello(&id).await.unwrap().shim_pid;
+            let mut request = bundle.create();
+            request.options = MessageField::some(toml_options(&options));
+            drop(fs::remove_file(&log));
+            let began = Instant::now();
+            task.create(&request).await.unwrap();
+            create.push(ms(began.elapsed()));
+            // The last of them may be about to write its line.
+            crate::support::proc::eventually("pct's commands have ended", || {
+                fs::read_to_string(&log).is_ok_and(|text| text.lines().count() >= calls)
+            })
+            .await;
+            let text = fs::read_to_string(&log).unwrap();
+            own.push(text.lines().map(|line| line.parse::<f64>().unwrap() / 1e6).sum::<f64>());
+            end(&task, &id, shim, start).await;
+        }
+        create.drain(..WARM_UP);
+        own.drain(..WARM_UP);
+        let each: Vec<f64> = create.iter().zip(&own).map(|(all, own)| all - own).collect();
+        let over = median(&each);
+        let [all, own] = [median(&create), median(&own)].map(one);
+        table.row(vec![what.to_owned(), all, own, format!("{over:+.1}")]);
+        targets.at_most(format!("{what} over pct's own time (stand-in)"), over, 20.0, "ms");
+    }
     table.print();
-    targets.at_most("Create over pct's own time (stand-in)", over, 20.0, "ms");
 }
 
 fn config_of(scene: &Scene, id: &str) -> PathBuf {

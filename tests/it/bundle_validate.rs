@@ -96,6 +96,20 @@ fn validate(bundle: &Path, more: &[&str]) -> (i32, Value) {
     (status, serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
+/// What `nexcage bundle validate` thinks of it: `-` wrong, `?` with a warning, `+` good; and its
+/// report.
+fn verdict(bundle: &Path) -> (char, Value) {
+    let (status, report) = validate(bundle, &[]);
+    assert_eq!(status, i32::from(report["valid"] != true), "{report}");
+    let warned = report["warnings"].as_u64().unwrap() > 0;
+    let verdict = match (status, warned) {
+        (1, _) => '-',
+        (_, true) => '?',
+        (_, false) => '+',
+    };
+    (verdict, report)
+}
+
 /// Whether a runtime runs the bundle to its end.
 fn runs(runtime: &Path, state: &Path, bundle: &Path, id: &str) -> (bool, String) {
     let command = |args: &[&str]| {
@@ -151,16 +165,8 @@ fn hold(name: &str, cases: &[Case]) {
             put(&mut spec, pointer, value);
             fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
             if which == 0 {
-                let (status, report) = validate(&bundle, &[]);
-                assert_eq!(status, i32::from(report["valid"] != true), "{report}");
-                let warned = report["warnings"].as_u64().unwrap() > 0;
-                found.push(if status == 1 {
-                    '-'
-                } else if warned {
-                    '?'
-                } else {
-                    '+'
-                });
+                let (verdict, report) = verdict(&bundle);
+                found.push(verdict);
                 let findings = report["findings"].as_array().unwrap();
                 admitted = findings.iter().all(|finding| finding["refused"] == false);
             }
@@ -458,15 +464,7 @@ fn roots_that_lead_elsewhere_and_keys_that_are_there_twice() {
             fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
             prepare(&bundle, &root);
             if which == 0 {
-                let (status, report) = validate(&bundle, &[]);
-                let warned = report["warnings"].as_u64().unwrap() > 0;
-                found.push(if status == 1 {
-                    '-'
-                } else if warned {
-                    '?'
-                } else {
-                    '+'
-                });
+                found.push(verdict(&bundle).0);
             }
             let (ran, _) = runs(runtime, &folder.path().join(format!("s{which}")), &bundle, &id);
             found.push(if ran { '+' } else { '-' });

@@ -21,10 +21,7 @@ pub fn run() -> Result<core::convert::Infallible, Failure> {
     // From here to the exec nobody in the guest may trace this process or open its descriptors:
     // it comes from the host.
     sys::set_dumpable(false).context(|| "hide this process from tracers".into())?;
-    let mut gate = Gate::new(socket);
-    let Err(failure) = follow(&mut gate);
-    gate.fail(&failure);
-    sys::exit(failure.status)
+    Gate::new(socket).follow(follow)
 }
 
 fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {

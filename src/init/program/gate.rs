@@ -7,6 +7,7 @@ use crate::protocol::{self, FIRST_PASSED};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 /// More than a config.json may have, which is 16 MiB; nothing longer is taken into memory.
 const LONGEST: usize = 64 << 20;
@@ -107,6 +108,14 @@ impl Gate {
         kind.copy_from_slice(&[protocol::PID]);
         number.copy_from_slice(&pid.to_le_bytes());
         sys::write(&self.0, &message)
+    }
+
+    /// Does what the supervisor says, which ends by exec or by exit; what goes wrong is told, and
+    /// ends the program.
+    pub fn follow(mut self, follow: impl FnOnce(&mut Self) -> Result<Infallible, Failure>) -> ! {
+        let Err(failure) = follow(&mut self);
+        self.fail(&failure);
+        sys::exit(failure.status)
     }
 
     /// Tells what went wrong. Where even that is impossible nobody is left to tell.

@@ -2,7 +2,7 @@ use super::super::layout::tests::archive;
 use super::super::stop::Stop;
 use super::*;
 use crate::error::Kind;
-use crate::store::{Folder, Own, ProcessId, Record, Status};
+use crate::store::{self, Folder, Record, Status};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -21,41 +21,15 @@ impl Scene {
 
     /// A sandbox in the state, whose process is this one.
     fn sandbox(&self, id: &str, status: Status, annotations: &[(&str, &str)]) {
-        let pid = i32::try_from(std::process::id()).unwrap();
         let namespace = Namespace::parse("k8s.io").unwrap();
         let folder = Folder::of(&self.at("state"), &namespace, &ContainerId::parse(id).unwrap());
         folder.create().unwrap();
         let annotations = annotations
             .iter()
             .map(|(key, value)| (format!("io.kubernetes.cri.{key}"), (*value).to_owned()));
-        folder
-            .save(&Record {
-                oci_version: "1.0.2".into(),
-                id: id.into(),
-                status,
-                pid: Some(pid),
-                bundle: "/b".into(),
-                annotations: annotations.collect(),
-                own: Own {
-                    version: 1,
-                    namespace: "k8s.io".into(),
-                    backend: "crun".into(),
-                    runtime: "crun".into(),
-                    runtime_root: "/r".into(),
-                    systemd_cgroup: false,
-                    supervisor: None,
-                    init: ProcessId::of(pid),
-                    monitor: None,
-                    cgroup: None,
-                    cgroups_path: None,
-                    rootfs_mount: None,
-                    exit: None,
-                    by_command: false,
-                    created: None,
-                    init_path: None,
-                },
-            })
-            .unwrap();
+        let annotations = annotations.collect();
+        let record = store::tests::sandbox(&namespace, id);
+        folder.save(&Record { status, annotations, ..record }).unwrap();
     }
 
     fn make(&self, container: &Value, pod: &Value, sandbox: Option<&str>) -> Result<Made> {
