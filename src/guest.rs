@@ -5,6 +5,7 @@
 //! What config.json asks for is divided by [`translate`] into LXC's configuration, what the init
 //! does, what the supervisor does with cgroups and hooks, and what is refused.
 
+mod binds;
 pub mod exec;
 pub mod fields;
 pub mod gate;
@@ -68,6 +69,7 @@ pub struct Prepared {
     pub spec: Value,
     terminal: bool,
     program: PathBuf,
+    mounts: Vec<OwnedFd>,
 }
 
 /// A guest that LXC has been told to start.
@@ -268,7 +270,8 @@ impl Guest {
                 None => root.make(path, *kind)?,
             }
         }
-        Ok(Prepared { translation, spec, terminal, program })
+        let mounts = binds::open(&translation.binds)?;
+        Ok(Prepared { translation, spec, terminal, program, mounts })
     }
 
     /// Removes a cgroup of the guest's name that nobody is in: LXC would refuse to use it.
@@ -309,7 +312,7 @@ impl Guest {
         io: ProcessIo,
     ) -> Result<Process> {
         let Begun { hook_gate, monitor, arrived, ended, source } = begun;
-        let Prepared { translation, spec, terminal, .. } = prepared;
+        let Prepared { translation, spec, terminal, mounts, .. } = prepared;
         let mut ended = std::pin::pin!(ended);
         if let Some(gate) = hook_gate {
             tokio::select! {
@@ -338,9 +341,11 @@ impl Guest {
         (process.passed_fds, process.listen_fds) = io.more.counts()?;
         let description = Description { process, first: Some(first), exec: None };
         let (master, child) = terminal_or(terminal, &spec["process"], pid, io.child)?;
+        // Mounts first: the process does not get them.
+        let more: Vec<OwnedFd> = mounts.into_iter().chain(io.more.fds).collect();
         let described = tokio::select! {
             biased;
-            described = at_gate.describe(&description, &child, &io.more.fds) => described,
+            described = at_gate.describe(&description, &child, &more) => described,
             error = &mut ended => Err(error),
         };
         described?;

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod cgroup;
 pub mod command;
+pub mod detached;
 pub mod files;
 pub mod fnmatch;
 pub mod handle;

@@ -73,7 +73,8 @@ pub const FIELDS: &[Field] = &[
     ),
     lxc(
         "/mounts/*/{uidMappings,gidMappings}/*/{containerID,hostID,size}",
-        "`idmap=container`, if they are those of linux; others are refused",
+        "`idmap=container`, if they are those of linux; others by the supervisor, with \
+         mount_setattr(2), for the init to mount",
     ),
     // process
     init("/process/{args,env}/*", "execve(2)"),
@@ -138,7 +139,8 @@ pub const FIELDS: &[Field] = &[
     ),
     init(
         "/linux/rootfsPropagation",
-        "mount_setattr(2); shared together with shared mounts is refused",
+        "mount_setattr(2); if shared, binds that do not say otherwise come from the supervisor, \
+         and nothing else can be mounted in them",
     ),
     init("/linux/maskedPaths/*", "/dev/null or an empty tmpfs over it"),
     init("/linux/readonlyPaths/*", "bind, read-only"),

@@ -116,6 +116,21 @@ pub struct Target {
     pub kind: Missing,
 }
 
+/// A bind mount that the supervisor makes without a place, and the init puts into its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Where config.json has it.
+    pub pointer: String,
+    /// A path of the host.
+    pub source: PathBuf,
+    /// With all that is mounted below it.
+    pub below: bool,
+    /// How its ids are mapped; none if they are not.
+    pub ids: Vec<IdMap>,
+    /// The ids of all below it are, too.
+    pub ids_below: bool,
+}
+
 /// One range of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMap {
@@ -145,6 +160,8 @@ pub struct Translation {
     pub idmap: Vec<IdMap>,
     /// Places to be made before LXC starts, in this order.
     pub targets: Vec<Target>,
+    /// Mounts for the init, one for each of [`First::mounts`].
+    pub binds: Vec<Bind>,
     /// What the guest goes without, for the log.
     pub notes: Vec<String>,
 }
@@ -186,18 +203,18 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     base(host, &mut config)?;
     namespaces.lines(host, &mut config)?;
     names(&top, &namespaces, &mut config, &mut first)?;
-    let mappings = [linux.at("uidMappings").value(), linux.at("gidMappings").value()];
     let mapped = namespaces.has_users();
-    let (nodes, binds) = devices::nodes(&linux.at("devices"), host, mapped)?;
-    let propagation = root_propagation(&linux.at("rootfsPropagation"), &top.at("mounts"))?;
-    first.attributes.push(propagation);
+    let (nodes, host_nodes) = devices::nodes(&linux.at("devices"), host, mapped)?;
+    let propagation = root_propagation(&linux.at("rootfsPropagation"))?;
     let mut mounts = Mounts::new(host, &mut config, &mut first);
-    mounts.mappings = mapped.then_some(mappings);
+    mounts.propagation = propagation.propagation;
+    mounts.first.attributes.push(propagation);
+    mounts.mappings = mapped.then_some(namespaces.idmap.as_slice());
     mounts.foreign =
         ["network", "ipc", "pid"].into_iter().filter(|kind| !namespaces.has_new(kind)).collect();
     // Proxmox's guests have one in any case.
     mounts.foreign_cgroups = host.driver == Driver::Lxc && !namespaces.has_new("cgroup");
-    mounts.all(&top.at("mounts"), &binds)?;
+    let binds = mounts.all(&top.at("mounts"), &host_nodes)?;
     let (targets, notes) = (mounts.targets, mounts.notes);
     devices::rules(&linux.at("resources"), host, &mut config)?;
     namespaces.sysctls(&linux.at("sysctl"), &mut config)?;
@@ -222,6 +239,7 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
         resources: resources::settings(linux.at("resources").value(), host.cgroup2)?,
         idmap: namespaces.idmap.clone(),
         targets,
+        binds,
         notes,
     })
 }
@@ -350,22 +368,12 @@ fn paths(at: &At<'_>) -> Result<Vec<String>> {
 
 /// What becomes of all mounts before each gets what its own options say. LXC leaves all of them
 /// shared; without a word, runc and crun make slaves of them.
-fn root_propagation(at: &At<'_>, mounts: &At<'_>) -> Result<Attributes> {
+fn root_propagation(at: &At<'_>) -> Result<Attributes> {
     let word = at.text()?.unwrap_or("rslave");
     let plain = word.strip_prefix('r').unwrap_or(word);
     let Some(propagation) = options::propagation(plain) else {
         return Err(at.wrong(format!("{} is no propagation", quoted(word))));
     };
-    let mut words = mounts.items()?.into_iter().flat_map(|mount| mount.at("options").items());
-    let shared = words.any(|words| {
-        words.iter().any(|word| matches!(word.value().as_str(), Some("shared" | "rshared")))
-    });
-    if propagation == libc::MS_SHARED && shared {
-        return Err(at.refused(
-            "mounts that are made in the guest cannot appear on the host: LXC cuts that off; take \
-             rslave, for which mounts of the host appear in the guest",
-        ));
-    }
     Ok(Attributes {
         path: "/".to_owned(),
         propagation,

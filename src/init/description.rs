@@ -151,12 +151,15 @@ wire! {
     pub struct First {
         /// sethostname(2) is LXC's work, setdomainname(2) is not.
         pub domainname: Option<String>,
+        /// How mounts that LXC has made propagate; and, once `links` are there, their other
+        /// attributes (mount_setattr(2)). By destination.
+        pub attributes: Vec<Attributes>,
+        /// Places of the mounts that have come as descriptors, in the same order.
+        pub mounts: Vec<MountPoint>,
         /// Device nodes to make, with their folders.
         pub devices: Vec<Node>,
         /// Symbolic links below /dev that are to be there: (target, path).
         pub links: Vec<(String, String)>,
-        /// Attributes of mounts that LXC has made (mount_setattr(2)), by destination.
-        pub attributes: Vec<Attributes>,
         /// Paths that read as nothing; what is not there is passed over.
         pub masked: Vec<String>,
         /// Paths that cannot be written; what is not there is passed over.
@@ -184,6 +187,18 @@ wire! {
         pub namespaces: u64,
         /// Files to write "0" to before anything else (cgroup.procs).
         pub cgroups: Vec<String>,
+    }
+}
+
+wire! {
+    /// Where a mount goes.
+    pub struct MountPoint {
+        /// Absolute.
+        pub path: String,
+        /// A folder is made if nothing is there, and not a file.
+        pub folder: bool,
+        /// What to set of it; the path is this one.
+        pub attributes: Vec<Attributes>,
     }
 }
 

@@ -78,6 +78,11 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
+fn mount_point() -> impl Strategy<Value = MountPoint> {
+    (text(), any::<bool>(), vec(attributes(), 0..3))
+        .prop_map(|(path, folder, attributes)| MountPoint { path, folder, attributes })
+}
+
 fn attributes() -> impl Strategy<Value = Attributes> {
     (text(), any::<[u64; 3]>(), any::<bool>()).prop_map(
         |(path, [set, clear, propagation], recursive)| Attributes {
@@ -102,6 +107,7 @@ fn hook() -> impl Strategy<Value = Hook> {
 prop_compose! {
     fn first()(
         domainname in of(text()),
+        mounts in vec(mount_point(), 0..3),
         devices in vec(node(), 0..3),
         links in vec((text(), text()), 0..3),
         attributes in vec(attributes(), 0..3),
@@ -111,7 +117,7 @@ prop_compose! {
         state in text(),
     ) -> First {
         First {
-            domainname, devices, links, attributes, masked, readonly,
+            domainname, mounts, devices, links, attributes, masked, readonly,
             readonly_root, console, start_hooks, state,
         }
     }

@@ -48,11 +48,11 @@ fn first_process() -> Result<core::convert::Infallible, Failure> {
 }
 
 fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
-    let description = gate.receive()?;
+    let (description, given) = gate.receive()?;
     let Some(first) = &description.first else {
         return Err(Failure::new("the description is not one of a first process".into()));
     };
-    first::set_up(first, &description.process)?;
+    first::set_up(first, given, &description.process)?;
     become_process::look_for_program(&description.process)?;
     gate.ready()?;
     if !gate.wait() {
@@ -74,7 +74,7 @@ fn hook(socket: &[u8]) -> Result<core::convert::Infallible, Failure> {
         .map_err(|_| Failure::new("the socket's path is not UTF-8".into()))?;
     let socket = sys::connect(path).context(|| format!("connect to {path}"))?;
     Gate::new(socket).follow(|gate| {
-        let first = gate.receive()?.first.unwrap_or_default();
+        let first = gate.receive()?.0.first.unwrap_or_default();
         hooks::run("createContainer", &first.start_hooks, &first.state)?;
         gate.ready()?;
         sys::exit(0)

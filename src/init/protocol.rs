@@ -4,7 +4,8 @@
 //! init        connects                                  (SO_PEERCRED tells its host pid)
 //! supervisor  u32 length, then that many bytes of Description; with the first byte come three
 //!             descriptors, its stdin, stdout and stderr (the same one three times for a terminal);
-//!             those that it gets as 3 and on come with later bytes, 253 at most with each
+//!             mounts, and then those that it gets as 3 and on, come with later bytes, 253 at most
+//!             with each
 //! init        READY, or FAILED and a message            ("created")
 //! supervisor  GO                                        ("start")
 //! init        end of the stream: it became the process; or FAILED, i32 errno, a message

@@ -61,7 +61,8 @@ async fn a_user_who_is_not_root_and_is_in_no_file() {
 /// Its ids begin here on the host.
 const FIRST: u32 = 100_000;
 
-fn mapped(spec: &mut Value) {
+/// Gives the guest a user namespace, in which [`FIRST`] is root.
+pub fn mapped(spec: &mut Value) {
     let mappings = json!([{ "containerID": 0, "hostID": FIRST, "size": 65536 }]);
     spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
     spec["linux"]["uidMappings"] = mappings.clone();

@@ -72,6 +72,7 @@ mod limits;
 mod logs;
 mod loopback;
 mod many;
+mod mounts;
 mod node;
 mod oci_callers;
 mod oci_life;

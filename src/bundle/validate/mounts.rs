@@ -123,7 +123,7 @@ fn one(at: &At<'_>, namespaces: &Namespaces, host: &Host<'_>) {
         if !namespaces.has("user") {
             at.warning(
                 "has mappings of ids, and there is no user namespace: runc before 1.2 passes them \
-                 over, and LXC refuses",
+                 over",
                 "use them in a container with a user namespace",
             );
         }

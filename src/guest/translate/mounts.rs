@@ -4,14 +4,20 @@
 //! LXC mounts its own tmpfs on /dev first, then the entries in order, then cgroups and devpts, so
 //! those three are said in keys of their own. Of a bind mount LXC applies flags only where it
 //! happens to remount, so flags, propagation and whatever it has no word for are the init's.
+//!
+//! Bind mounts that LXC cannot make are the supervisor's ([`Bind`]): those through which mounts are
+//! to appear on the host, for LXC's guests begin as slaves of it, and those with mapped ids, for
+//! LXC knows no mapping but the guest's own. They come when LXC's are there, so nothing of LXC's
+//! can be in them.
 
 use super::config::{Config, fstab_word};
 use super::cursor::At;
+use super::namespaces::ranges;
 use super::options::{self, Options};
-use super::{FileKind, Host, Target};
+use super::{Bind, FileKind, Host, IdMap, Target};
 use crate::config::input::quoted;
 use crate::error::{Context, Result};
-use crate::init::{Attributes, First, protocol};
+use crate::init::{Attributes, First, MountPoint, protocol};
 use crate::sys::inroot::Missing;
 use std::path::{Component, Path, PathBuf};
 
@@ -24,6 +30,9 @@ const MOST_DATA: usize = 4095;
 /// What LXC makes its tmpfs on /dev of where no size is given is too small for most programs.
 const DEV_SIZE: u64 = 64 << 20;
 
+/// A mount's keys for ids that are mapped: of users, of groups.
+const MAPPINGS: [&str; 2] = ["uidMappings", "gidMappings"];
+
 /// A mount that is there when a later one is made.
 struct Done {
     /// Its destination as config.json has it, cleaned up.
@@ -31,6 +40,27 @@ struct Done {
     /// Where that is, relative to the root.
     path: String,
     inside: Inside,
+    /// The init puts it there.
+    given: bool,
+    /// It is the host's, too.
+    shared: bool,
+}
+
+impl Done {
+    fn new(said: impl Into<String>, path: impl Into<String>, inside: Inside) -> Self {
+        let (said, path) = (said.into(), path.into());
+        Self { said, path, inside, given: false, shared: false }
+    }
+}
+
+/// Which ids a bind mount shows.
+enum Ids {
+    /// Those of the files.
+    Plain,
+    /// Mapped as the guest's own.
+    Guests,
+    /// Mapped as it says itself.
+    Others(Vec<IdMap>),
 }
 
 /// What a place for a mount can be made in.
@@ -50,7 +80,12 @@ pub(super) struct Mounts<'a> {
     pub first: &'a mut First,
     pub targets: Vec<Target>,
     /// The guest has a user namespace of its own, and these mappings of linux.
-    pub mappings: Option<[&'a serde_json::Value; 2]>,
+    pub mappings: Option<&'a [IdMap]>,
+    /// What becomes of all mounts without a word of their own: MS_SHARED if they are to be the
+    /// host's, where those are shared.
+    pub propagation: u64,
+    /// Mounts of the supervisor's, and where the init puts them.
+    given: Vec<(MountPoint, Bind)>,
     /// The namespaces that belong to a user namespace above the guest's own, if it has one.
     pub foreign: Vec<&'static str>,
     /// Its cgroup namespace is the host's, or another container's.
@@ -65,13 +100,15 @@ pub(super) struct Mounts<'a> {
 
 impl<'a> Mounts<'a> {
     pub(super) fn new(host: &'a Host<'a>, config: &'a mut Config, first: &'a mut First) -> Self {
-        let dev = Done { said: "dev".into(), path: "dev".into(), inside: Inside::Fresh };
+        let dev = Done::new("dev", "dev", Inside::Fresh);
         Self {
             host,
             config,
             first,
             targets: vec![Target { base: None, path: "dev".into(), kind: Missing::Folder }],
             mappings: None,
+            propagation: 0,
+            given: Vec::new(),
             foreign: Vec::new(),
             foreign_cgroups: false,
             notes: Vec::new(),
@@ -82,8 +119,9 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// All of `mounts`, then `binds`, which are nodes of the host's /dev, then the gate.
-    pub(super) fn all(&mut self, mounts: &At<'_>, binds: &[String]) -> Result<()> {
+    /// All of `mounts`, then `nodes` of the host's /dev, then the gate. Returns what the supervisor
+    /// has to do.
+    pub(super) fn all(&mut self, mounts: &At<'_>, nodes: &[String]) -> Result<Vec<Bind>> {
         let dev = (self.host.resolve)("/dev").context(|| "look at /dev of the root file system")?;
         if dev != "dev" {
             return Err(mounts.refused(format!(
@@ -94,7 +132,7 @@ impl<'a> Mounts<'a> {
         for mount in mounts.items()? {
             self.one(&mount)?;
         }
-        for path in binds {
+        for path in nodes {
             let to = clean(path);
             let words = ["bind".to_owned()];
             self.entry(mounts, path, "none", &words, &to, Missing::File)?;
@@ -105,7 +143,10 @@ impl<'a> Mounts<'a> {
         if !self.has_pts {
             self.config.line("lxc.pty.max", "0", "")?;
         }
-        self.gate()
+        self.gate()?;
+        let (points, binds) = std::mem::take(&mut self.given).into_iter().unzip();
+        self.first.mounts = points;
+        Ok(binds)
     }
 
     fn one(&mut self, mount: &At<'_>) -> Result<()> {
@@ -134,6 +175,12 @@ impl<'a> Mounts<'a> {
         let is_bind = options.bind.is_some() || matches!(kind, "bind" | "rbind");
         if is_bind {
             return self.bind(mount, said, path, options);
+        }
+        if let Some(outer) = self.outer(&path).filter(|outer| outer.given) {
+            return Err(destination.refused(format!(
+                "LXC mounts it before the init mounts {}, which would hide it: mount it elsewhere",
+                quoted(&format!("/{}", outer.said))
+            )));
         }
         self.check_mappings(mount, &options)?;
         match (kind, path.as_str()) {
@@ -167,7 +214,7 @@ impl<'a> Mounts<'a> {
                 // shows what belongs to whoever looks.
                 self.entry(mount, "/sys", "none", &["rbind".into()], &path, Missing::Folder)?;
                 self.attributes(&path, &options, true);
-                self.done.push(Done { said, path, inside: Inside::Fixed });
+                self.done.push(Done::new(said, path, Inside::Fixed));
                 Ok(())
             }
             _ => self.file_system(mount, kind, said, path, &options),
@@ -212,7 +259,7 @@ impl<'a> Mounts<'a> {
         };
         self.attributes(&path, &rest, false);
         let inside = if matches!(kind, "tmpfs" | "ramfs") { Inside::Fresh } else { Inside::Fixed };
-        self.done.push(Done { said, path, inside });
+        self.done.push(Done::new(said, path, inside));
         Ok(())
     }
 
@@ -250,20 +297,67 @@ impl<'a> Mounts<'a> {
                 )));
             }
         };
-        let mut words = vec![options.bind.unwrap_or("bind").to_owned()];
-        if options.set & libc::MOUNT_ATTR_RDONLY != 0 {
-            words.push("ro".to_owned());
+        let ids = self.ids(mount, &options)?;
+        let shared = self.propagation == libc::MS_SHARED
+            && matches!(options.propagation, 0 | libc::MS_SHARED);
+        let outer = self.outer(&path);
+        let in_given = outer.is_some_and(|outer| outer.given);
+        let given = shared || in_given || matches!(ids, Ids::Others(_));
+        if let Some(outer) = outer.filter(|outer| outer.shared && outer.path != path) {
+            self.notes.push(format!(
+                "{}: what is mounted on {} is mounted on the host, too, for {} is shared with it, \
+                 and stays there when the container is gone",
+                mount.pointer(),
+                quoted(&format!("/{said}")),
+                quoted(&format!("/{}", outer.said)),
+            ));
         }
-        if self.is_mapped(mount, &options)? {
-            words.push("idmap=container".to_owned());
+        if given {
+            let below = options.bind == Some("rbind");
+            // Whatever has to be there is made by the supervisor, or by the init.
+            self.place(&path, kind);
+            self.hide(&path);
+            let mut attributes = Vec::new();
+            if self.propagation != libc::MS_SHARED {
+                attributes.push(Attributes {
+                    path: format!("/{path}"),
+                    propagation: self.propagation,
+                    recursive: true,
+                    ..Attributes::default()
+                });
+            }
+            attributes.extend(attributes_of(&path, &options, false));
+            let ids = match ids {
+                Ids::Plain => Vec::new(),
+                Ids::Guests => self.mappings.unwrap_or_default().to_vec(),
+                Ids::Others(ranges) => ranges,
+            };
+            let bind = Bind {
+                pointer: mount.pointer().to_owned(),
+                source: PathBuf::from(source),
+                below,
+                ids,
+                ids_below: options.idmap_below,
+            };
+            let folder = matches!(kind, Missing::Folder);
+            let point = MountPoint { path: format!("/{path}"), folder, attributes };
+            self.given.push((point, bind));
+        } else {
+            let mut words = vec![options.bind.unwrap_or("bind").to_owned()];
+            if options.set & libc::MOUNT_ATTR_RDONLY != 0 {
+                words.push("ro".to_owned());
+            }
+            if matches!(ids, Ids::Guests) {
+                words.push("idmap=container".to_owned());
+            }
+            self.entry(mount, source, "none", &words, &path, kind)?;
+            self.attributes(&path, &options, false);
         }
-        self.entry(mount, source, "none", &words, &path, kind)?;
-        self.attributes(&path, &options, false);
         let inside = match kind {
             Missing::Folder => Inside::Host(PathBuf::from(source)),
             Missing::File => Inside::Fixed,
         };
-        self.done.push(Done { said, path, inside });
+        self.done.push(Done { given, shared, ..Done::new(said, path, inside) });
         Ok(())
     }
 
@@ -309,11 +403,7 @@ impl<'a> Mounts<'a> {
         self.config.line("lxc.pty.max", &most.to_string(), at.pointer())?;
         self.has_pts = true;
         self.attributes("dev/pts", options, false);
-        self.done.push(Done {
-            said: "dev/pts".into(),
-            path: "dev/pts".into(),
-            inside: Inside::Fixed,
-        });
+        self.done.push(Done::new("dev/pts", "dev/pts", Inside::Fixed));
         Ok(())
     }
 
@@ -338,7 +428,7 @@ impl<'a> Mounts<'a> {
                 self.entry(mount, "cgroup2", "cgroup2", words, &path, Missing::Folder)?;
             }
             self.attributes(&path, options, false);
-            self.done.push(Done { said, path, inside: Inside::Fixed });
+            self.done.push(Done::new(said, path, Inside::Fixed));
             return Ok(());
         }
         let readonly = options.set & libc::MOUNT_ATTR_RDONLY != 0;
@@ -377,33 +467,39 @@ impl<'a> Mounts<'a> {
         missing: Missing,
     ) -> Result<()> {
         let mut words = words.to_vec();
-        let outer = self.done.iter().rev().find(|done| Path::new(path).starts_with(&done.path));
-        match outer {
-            Some(outer) if outer.path == path => {}
-            Some(Done { inside: Inside::Fresh, .. }) => words.push(
-                match missing {
-                    Missing::Folder => "create=dir",
-                    Missing::File => "create=file",
-                }
-                .to_owned(),
-            ),
-            Some(Done { inside: Inside::Host(folder), path: outer, .. }) => {
-                let rest = Path::new(path).strip_prefix(outer).unwrap_or(Path::new(path));
-                self.targets.push(Target {
-                    base: Some(folder.clone()),
-                    path: rest.to_string_lossy().into_owned(),
-                    kind: missing,
-                });
-            }
-            Some(Done { inside: Inside::Fixed, .. }) => {}
-            None => {
-                self.targets.push(Target { base: None, path: path.to_owned(), kind: missing });
-            }
-        }
+        words.extend(self.place(path, missing).map(str::to_owned));
         if words.is_empty() {
             words.push("defaults".to_owned());
         }
         self.write(source, path, kind, &words.join(","), mount.pointer())
+    }
+
+    /// Has a place made for a mount, if nothing is there: by the supervisor, or by LXC, whose word
+    /// for that is returned.
+    fn place(&mut self, path: &str, missing: Missing) -> Option<&'static str> {
+        let target = match self.outer(path) {
+            Some(outer) if outer.path == path => return None,
+            Some(Done { inside: Inside::Fixed, .. }) => return None,
+            Some(Done { inside: Inside::Fresh, .. }) => {
+                return Some(match missing {
+                    Missing::Folder => "create=dir",
+                    Missing::File => "create=file",
+                });
+            }
+            Some(Done { inside: Inside::Host(folder), path: outer, .. }) => {
+                let rest = Path::new(path).strip_prefix(outer).unwrap_or(Path::new(path));
+                let path = rest.to_string_lossy().into_owned();
+                Target { base: Some(folder.clone()), path, kind: missing }
+            }
+            None => Target { base: None, path: path.to_owned(), kind: missing },
+        };
+        self.targets.push(target);
+        None
+    }
+
+    /// The last mount so far that a path of the root is in.
+    fn outer(&self, path: &str) -> Option<&Done> {
+        self.done.iter().rev().find(|done| Path::new(path).starts_with(&done.path))
     }
 
     fn write(
@@ -433,22 +529,22 @@ impl<'a> Mounts<'a> {
         self.config.line("lxc.mount.entry", &line, pointer)
     }
 
-    /// What the init sets of a mount. `below` makes all of it mean the mounts below, too.
+    /// What the init sets of a mount of LXC's. `below` makes all of it mean the mounts below, too.
     fn attributes(&mut self, path: &str, options: &Options, below: bool) {
-        let path = format!("/{path}");
-        // A mount that this one hides cannot be reached any more; LXC's /dev is the first of all.
-        if path != "/dev" {
-            self.first.attributes.retain(|earlier| !Path::new(&earlier.path).starts_with(&path));
+        self.hide(path);
+        self.first.attributes.extend(attributes_of(path, options, below));
+    }
+
+    /// Forgets what the init was to do where it cannot be reached any more: below a mount that comes
+    /// later. LXC's /dev is the first of all.
+    fn hide(&mut self, path: &str) {
+        if path == "dev" {
+            return;
         }
-        let mut add = |set: u64, clear: u64, propagation: u64, recursive: bool| {
-            if set | clear | propagation != 0 {
-                let path = path.clone();
-                self.first.attributes.push(Attributes { path, set, clear, propagation, recursive });
-            }
-        };
-        add(options.set, options.clear, 0, below);
-        add(options.all_set, options.all_clear, 0, true);
-        add(0, 0, options.propagation, options.propagation_below);
+        let path = format!("/{path}");
+        let hidden = |earlier: &str| Path::new(earlier).starts_with(&path);
+        self.first.attributes.retain(|earlier| !hidden(&earlier.path));
+        self.given.retain(|(earlier, _)| !hidden(&earlier.path));
     }
 
     /// Where a destination is, relative to the root. What an earlier mount hides is not looked at.
@@ -471,34 +567,56 @@ impl<'a> Mounts<'a> {
     }
 
     fn check_mappings(&self, mount: &At<'_>, options: &Options) -> Result<()> {
-        let mapped = ["uidMappings", "gidMappings"].into_iter().find(|key| mount.at(key).is_set());
+        const WHY: &str = "only those of bind mounts can be mapped";
+        let mapped = MAPPINGS.into_iter().find(|key| mount.at(key).is_set());
         match mapped {
-            Some(key) => Err(mount.at(key).refused("LXC maps the ids of bind mounts only")),
-            None if options.idmap => {
-                Err(mount.at("options").refused("LXC maps the ids of bind mounts only"))
-            }
+            Some(key) => Err(mount.at(key).refused(WHY)),
+            None if options.idmap => Err(mount.at("options").refused(WHY)),
             None => Ok(()),
         }
     }
 
-    /// Whether a bind mount's ids are mapped; LXC can do it as it maps the guest's own.
-    fn is_mapped(&self, mount: &At<'_>, options: &Options) -> Result<bool> {
-        let keys = ["uidMappings", "gidMappings"];
-        let given = keys.into_iter().find(|key| mount.at(key).is_set());
-        if given.is_none() && !options.idmap {
-            return Ok(false);
+    /// The ids that a bind mount shows.
+    fn ids(&self, mount: &At<'_>, options: &Options) -> Result<Ids> {
+        let [users, groups] = MAPPINGS.map(|key| mount.at(key));
+        if !users.is_set() && !groups.is_set() {
+            return match self.mappings {
+                _ if !options.idmap => Ok(Ids::Plain),
+                Some(_) => Ok(Ids::Guests),
+                None => Err(mount.at("options").wrong(
+                    "the guest has no user namespace of its own to map ids by: give the mount \
+                     uidMappings and gidMappings",
+                )),
+            };
         }
-        let at = given.map_or_else(|| mount.at("options"), |key| mount.at(key));
-        let Some(own) = self.mappings else {
-            return Err(at.refused(
-                "LXC maps the ids of a mount only in a guest with a user namespace of its own",
-            ));
-        };
-        if given.is_some() && keys.map(|key| mount.at(key).value()) != own {
-            return Err(at.refused("LXC maps the ids of a mount only as linux maps the guest's"));
+        for at in [&users, &groups] {
+            if !at.is_set() {
+                return Err(at.wrong("is missing, and the other one is there"));
+            }
         }
-        Ok(true)
+        let mut found = ranges(&users, false)?;
+        found.extend(ranges(&groups, true)?);
+        // LXC's own way, where the guest has these.
+        Ok(if self.mappings == Some(found.as_slice()) { Ids::Guests } else { Ids::Others(found) })
     }
+}
+
+/// What mount_setattr(2) has to set. `below` makes all of it mean the mounts below, too.
+fn attributes_of(path: &str, options: &Options, below: bool) -> Vec<Attributes> {
+    let words = [
+        (options.set, options.clear, 0, below),
+        (options.all_set, options.all_clear, 0, true),
+        (0, 0, options.propagation, options.propagation_below),
+    ];
+    let some = words.into_iter().filter(|(set, clear, kind, _)| set | clear | kind != 0);
+    some.map(|(set, clear, propagation, recursive)| Attributes {
+        path: format!("/{path}"),
+        set,
+        clear,
+        propagation,
+        recursive,
+    })
+    .collect()
 }
 
 /// A destination without what means nothing in it, and without the slash in front.

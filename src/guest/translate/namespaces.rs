@@ -172,33 +172,39 @@ fn idmap(linux: &At<'_>, has_users: bool) -> Result<Vec<IdMap>> {
     let mut found = Vec::new();
     for (key, groups) in [("uidMappings", false), ("gidMappings", true)] {
         let at = linux.at(key);
-        let ranges = at.items()?;
-        if ranges.is_empty() == has_users {
+        if at.items()?.is_empty() == has_users {
             return Err(at.wrong(if has_users {
                 "is missing, and /linux/namespaces has a new one of type user"
             } else {
                 "is there, and /linux/namespaces has no new one of type user"
             }));
         }
-        if ranges.len() > MOST_RANGES {
-            return Err(at.wrong(format!("has more than the kernel's {MOST_RANGES} ranges")));
-        }
-        for range in ranges {
-            let number = |key: &str| -> Result<u32> {
-                range.at(key).number()?.ok_or_else(|| range.at(key).wrong("is missing"))
-            };
-            let (guest, host, size) = (number("containerID")?, number("hostID")?, number("size")?);
-            if size == 0 || guest.checked_add(size).is_none() || host.checked_add(size).is_none() {
-                return Err(range.wrong("is no range of ids"));
-            }
-            found.push(IdMap { groups, guest, host, size });
-        }
+        found.extend(ranges(&at, groups)?);
         let is_root = |range: &IdMap| range.groups == groups && range.guest == 0;
         if has_users && !found.iter().any(is_root) {
             return Err(at.refused("LXC needs the guest's id 0 to be one of the host's"));
         }
     }
     Ok(found)
+}
+
+/// Ranges of ids, as config.json has them.
+pub(super) fn ranges(at: &At<'_>, groups: bool) -> Result<Vec<IdMap>> {
+    let items = at.items()?;
+    if items.len() > MOST_RANGES {
+        return Err(at.wrong(format!("has more than the kernel's {MOST_RANGES} ranges")));
+    }
+    let read = |range: &At<'_>| {
+        let number = |key: &str| -> Result<u32> {
+            range.at(key).number()?.ok_or_else(|| range.at(key).wrong("is missing"))
+        };
+        let (guest, host, size) = (number("containerID")?, number("hostID")?, number("size")?);
+        if size == 0 || guest.checked_add(size).is_none() || host.checked_add(size).is_none() {
+            return Err(range.wrong("is no range of ids"));
+        }
+        Ok(IdMap { groups, guest, host, size })
+    };
+    items.iter().map(read).collect()
 }
 
 /// LXC hands seconds and nanoseconds to the kernel as they are, each from a line of its own.

@@ -27,6 +27,8 @@ pub(super) struct Options {
     pub propagation_below: bool,
     /// Ids are to be mapped, as the option `idmap` or `ridmap` says.
     pub idmap: bool,
+    /// Those of all mounts below, too.
+    pub idmap_below: bool,
 }
 
 /// The kernel's word for what `attribute` is a value of, and not a bit.
@@ -127,7 +129,9 @@ impl Options {
             match word {
                 "bind" => self.bind = self.bind.or(Some("bind")),
                 "rbind" => self.bind = Some("rbind"),
-                "idmap" | "ridmap" => self.idmap = true,
+                "idmap" | "ridmap" => {
+                    (self.idmap, self.idmap_below) = (true, word == "ridmap");
+                }
                 "tmpcopyup" => {
                     return Err(at.refused(
                         "LXC cannot copy what is in the image to a tmpfs: take the option away, \

@@ -46,7 +46,7 @@ pub(super) fn host(console: bool) -> Host<'static> {
 }
 
 fn show(translation: &Translation) -> String {
-    let Translation { config: _, process, first, hooks, resources, idmap, targets, .. } =
+    let Translation { config: _, process, first, hooks, resources, idmap, targets, binds, .. } =
         translation;
     let resources: Vec<_> = resources
         .iter()
@@ -57,7 +57,7 @@ fn show(translation: &Translation) -> String {
     let filtered = process.seccomp.take().is_some();
     format!(
         "{process:#?}\nseccomp: {filtered}\n{first:#?}\n{hooks:#?}\n{resources:#?}\n{idmap:#?}\n\
-         {targets:#?}\nhost_root: {:?}\n",
+         {targets:#?}\n{binds:#?}\nhost_root: {:?}\n",
         translation.host_root()
     )
 }

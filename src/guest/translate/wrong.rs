@@ -50,6 +50,10 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
     let cap = |name: &str| json!({ "bounding": [name] });
+    let mut half = mount("/x", "bind", "/x", &["bind"]);
+    half["uidMappings"] = json!([{ "containerID": 0, "hostID": 7, "size": 1 }]);
+    let mut none = half.clone();
+    none["gidMappings"] = json!([{ "containerID": 0, "hostID": 7, "size": 0 }]);
     for (pointer, value, said) in [
         ("/process/args", json!([]), "/process/args: is empty"),
         ("/process/args", json!(["a\0b"]), "/process/args: \"a\\0b\" has a NUL"),
@@ -128,6 +132,9 @@ fn what_is_wrong_is_told_with_its_place() {
             "/mounts/0: LXC reads no mount",
         ),
         ("/mounts", json!({ "a": 1 }), "/mounts/a: found"),
+        ("/mounts", json!([mount("/x", "bind", "/x", &["idmap"])]), "/mounts/0/options: the guest"),
+        ("/mounts", json!([half]), "/mounts/0/gidMappings: is missing"),
+        ("/mounts", json!([none]), "/mounts/0/gidMappings/0: is no range"),
     ] {
         let error = translated(&with(spec(), pointer, value)).err().expect(said);
         assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
@@ -138,7 +145,7 @@ fn what_is_wrong_is_told_with_its_place() {
 #[test]
 fn what_lxc_cannot_have_is_refused_with_its_place() {
     let mapping = json!([{ "containerID": 0, "hostID": 7, "size": 1 }]);
-    let mut mapped = mount("/x", "bind", "/x", &["bind"]);
+    let mut mapped = mount("/x", "tmpfs", "x", &[]);
     mapped["uidMappings"] = mapping.clone();
     for (pointer, value, said) in [
         ("/linux/namespaces/3", json!({ "type": "cgroup" }), "/linux/namespaces: there is none"),
@@ -201,20 +208,21 @@ fn what_lxc_cannot_have_is_refused_with_its_place() {
             "/mounts/1/destination: LXC",
         ),
         ("/mounts", json!([mount("/x", "tmpfs", "x", &["tmpcopyup"])]), "/mounts/0/options/0: LXC"),
-        ("/mounts", json!([mount("/x", "tmpfs", "x", &["idmap"])]), "/mounts/0/options: LXC maps"),
-        ("/mounts", json!([mount("/x", "bind", "/x", &["idmap"])]), "/mounts/0/options: LXC maps"),
+        ("/mounts", json!([mount("/x", "tmpfs", "x", &["idmap"])]), "/mounts/0/options: only"),
         ("/mounts", json!([mount("/x", "bind", "x", &[])]), "/mounts/0/source: relative"),
-        ("/mounts", json!([mapped]), "/mounts/0/uidMappings: LXC maps"),
+        ("/mounts", json!([mapped]), "/mounts/0/uidMappings: only"),
     ] {
         let found = translated(&with(spec(), pointer, value));
         let error = found.err().expect(said);
         assert_eq!(error.kind(), Kind::Unimplemented, "{error}");
         assert!(error.to_string().starts_with(said), "{error}\nis not\n{said}");
     }
-    let shared = with(spec(), "/mounts", json!([mount("/x", "bind", "/x", &["rshared"])]));
-    translated(&shared).unwrap();
-    let error = translated(&with(shared, "/linux/rootfsPropagation", json!("rshared")));
-    assert!(error.err().unwrap().to_string().starts_with("/linux/rootfsPropagation: mounts"));
+    let inside = [mount("/x", "bind", "/x", &["rshared"]), mount("/x/y", "tmpfs", "y", &[])];
+    let inside = with(spec(), "/mounts", json!(inside));
+    translated(&inside).unwrap();
+    let error = translated(&with(inside, "/linux/rootfsPropagation", json!("rshared")));
+    let error = error.err().unwrap().to_string();
+    assert!(error.starts_with("/mounts/1/destination: LXC mounts it before"), "{error}");
     let missing = with(spec(), "/mounts", json!([mount("/x", "bind", "/missing", &[])]));
     assert_eq!(translated(&missing).err().unwrap().kind(), Kind::NotFound);
 }

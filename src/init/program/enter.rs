@@ -25,7 +25,7 @@ pub fn run() -> Result<core::convert::Infallible, Failure> {
 }
 
 fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
-    let description = gate.receive()?;
+    let (description, _) = gate.receive()?;
     let Some(exec) = &description.exec else {
         return Err(Failure::new("the description is not one of an exec".into()));
     };

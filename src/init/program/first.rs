@@ -8,13 +8,23 @@ use crate::description::{First, Node, NodeKind, Process};
 use crate::protocol;
 use alloc::ffi::CString;
 use alloc::format;
+use alloc::vec::Vec;
 
-/// All of it, in the order of [`First`].
-pub fn set_up(first: &First, process: &Process) -> Result<(), Failure> {
+/// All of it, in the order of [`First`], with the mounts that have been `given`.
+pub fn set_up(first: &First, given: Vec<Fd>, process: &Process) -> Result<(), Failure> {
     let root = sys::root().context(|| "open /".into())?;
     sys::set_umask(0);
     if let Some(name) = &first.domainname {
         sys::set_domain_name(name).context(|| format!("set the domain name {name}"))?;
+    }
+    let (propagations, flags): (Vec<_>, Vec<_>) =
+        first.attributes.iter().partition(|wanted| wanted.set | wanted.clear == 0);
+    // First, or what is mounted next would appear in mounts that are to be the guest's own.
+    for attributes in propagations {
+        mounts::set_attributes(&root, attributes)?;
+    }
+    for (mount, point) in given.into_iter().zip(&first.mounts) {
+        mounts::put(&root, &mount, point)?;
     }
     for node in &first.devices {
         make_device(&root, node)?;
@@ -29,7 +39,7 @@ pub fn set_up(first: &First, process: &Process) -> Result<(), Failure> {
     }
     // Now, for the root may be read-only soon.
     drop(paths::make_folders(&root, &process.cwd)?);
-    for attributes in &first.attributes {
+    for attributes in flags {
         mounts::set_attributes(&root, attributes)?;
     }
     mounts::mask(&root, &first.masked)?;

@@ -25,8 +25,8 @@ impl Gate {
     }
 
     /// Takes the description, and the descriptors, which become standard input, output and error,
-    /// and what the process gets beside them.
-    pub fn receive(&mut self) -> Result<Description, Failure> {
+    /// and what the process gets beside them; those of mounts are returned.
+    pub fn receive(&mut self) -> Result<(Description, Vec<Fd>), Failure> {
         let what = || "receive the description of the container".to_owned();
         let mut fds = Vec::new();
         let mut length = [0; 4];
@@ -49,7 +49,8 @@ impl Gate {
                     .to_owned(),
             )
         })?;
-        let wanted = STDIO + description.process.passed_fds as usize;
+        let mounts = description.first.as_ref().map_or(0, |first| first.mounts.len());
+        let wanted = STDIO + mounts + description.process.passed_fds as usize;
         if fds.len() != wanted {
             return Err(Failure::new(format!(
                 "{} descriptors came with the description, not {wanted}",
@@ -59,14 +60,17 @@ impl Gate {
         for (fd, number) in fds.drain(..STDIO).zip(0..) {
             sys::duplicate_over(&fd, number).context(|| format!("set up descriptor {number}"))?;
         }
-        self.place(fds).context(|| "set up the descriptors from 3 on".to_owned())?;
-        Ok(description)
+        let mounts =
+            self.place(fds, mounts).context(|| "set up the descriptors from 3 on".to_owned())?;
+        Ok((description, mounts))
     }
 
-    /// Puts descriptors at 3 and on. Nothing else is there from here to the exec, and nobody but
-    /// the process gets them.
-    fn place(&mut self, fds: Vec<Fd>) -> sys::Result<()> {
-        let beyond = i32::try_from(fds.len()).map_err(|_| sys::Errno(libc::EMFILE))? + FIRST_PASSED;
+    /// Puts descriptors at 3 and on, except for the first ones, as many as there are `mounts`,
+    /// which it returns. Nothing else is there from here to the exec, and nobody but the process
+    /// gets them.
+    fn place(&mut self, fds: Vec<Fd>, mounts: usize) -> sys::Result<Vec<Fd>> {
+        let passed = i32::try_from(fds.len() - mounts).map_err(|_| sys::Errno(libc::EMFILE))?;
+        let beyond = passed + FIRST_PASSED;
         if self.0.number() < beyond {
             self.0 = sys::duplicate_beyond(&self.0, beyond)?;
         }
@@ -74,9 +78,11 @@ impl Gate {
             true => sys::duplicate_beyond(&fd, beyond),
             false => Ok(fd),
         };
-        let fds = fds.into_iter().map(clear).collect::<sys::Result<Vec<Fd>>>()?;
-        let mut numbered = fds.iter().zip(FIRST_PASSED..);
-        numbered.try_for_each(|(fd, number)| sys::duplicate_at(fd, number))
+        let mut fds = fds.into_iter().map(clear).collect::<sys::Result<Vec<Fd>>>()?;
+        let passed = fds.split_off(mounts);
+        let mut numbered = passed.iter().zip(FIRST_PASSED..);
+        numbered.try_for_each(|(fd, number)| sys::duplicate_at(fd, number))?;
+        Ok(fds)
     }
 
     fn fill(&self, mut buffer: &mut [u8], fds: &mut Vec<Fd>) -> sys::Result<()> {

@@ -1,11 +1,33 @@
-//! Masked and read-only paths, attributes of mounts, and the console.
+//! Mounts that have been given, masked and read-only paths, attributes, and the console.
 
 use super::failure::{Context, Failure};
 use super::paths;
 use super::sys::{self, At, Fd};
-use crate::description::Attributes;
+use crate::description::{Attributes, MountPoint};
 use alloc::format;
 use alloc::string::String;
+
+/// Gives a mount of the supervisor's its place.
+pub fn put(root: &Fd, mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
+    let MountPoint { path, folder, attributes } = point;
+    let target = match paths::place(root, path)? {
+        Some(target) => target,
+        None if *folder => paths::make_folders(root, path)?,
+        None => {
+            let (parent, name) = paths::make_parent(root, path)?;
+            new_file(&parent, name, 0o644).context(|| format!("make the file {path}"))?
+        }
+    };
+    sys::attach(mount, &target).context(|| format!("mount what is to be at {path}"))?;
+    // Now, for in a shared mount it has become a shared one.
+    attributes.iter().try_for_each(|wanted| apply(mount, wanted))
+}
+
+/// A file where nothing is.
+fn new_file(folder: &Fd, name: &str, mode: u32) -> sys::Result<Fd> {
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+    sys::open(At::Folder(folder), name, flags, mode, libc::RESOLVE_BENEATH)
+}
 
 /// What LXC's mount options cannot say.
 pub fn set_attributes(root: &Fd, wanted: &Attributes) -> Result<(), Failure> {
@@ -13,7 +35,12 @@ pub fn set_attributes(root: &Fd, wanted: &Attributes) -> Result<(), Failure> {
     let Some(mount) = paths::place(root, path)? else {
         return Err(Failure::new(format!("{path} is not there to set attributes of its mount")));
     };
-    sys::set_attributes(&mount, wanted.set, wanted.clear, wanted.propagation, wanted.recursive)
+    apply(&mount, wanted)
+}
+
+fn apply(mount: &Fd, wanted: &Attributes) -> Result<(), Failure> {
+    let path = &wanted.path;
+    sys::set_attributes(mount, wanted.set, wanted.clear, wanted.propagation, wanted.recursive)
         .context(|| {
             format!(
                 "set the attributes of the mount at {path} (set {:#x}, clear {:#x}, propagation \
@@ -84,11 +111,7 @@ pub fn set_console(root: &Fd) -> Result<(), Failure> {
             ));
         }
         Some((target, _)) => target,
-        None => {
-            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-            let beneath = libc::RESOLVE_BENEATH;
-            sys::open(At::Folder(&folder), "console", flags, 0o620, beneath).context(what)?
-        }
+        None => new_file(&folder, "console", 0o620).context(what)?,
     };
     let terminal = sys::copy_mount_of_number(libc::STDIN_FILENO, false).context(|| {
         "make a mount of the terminal; only one of the guest's own /dev/pts can be /dev/console"
