@@ -19,6 +19,6 @@ pub mod protocol;
 mod text;
 
 pub use description::{
-    Attributes, Capabilities, Description, Exec, First, Hook, MountPoint, Node, NodeKind, Process,
-    Rlimit, Scheduler, Seccomp, decode, encode,
+    Attributes, Capabilities, Description, Exec, First, Hook, MemoryPolicy, MountPoint, Node,
+    NodeKind, Process, Rlimit, Scheduler, Seccomp, decode, encode,
 };

@@ -164,7 +164,8 @@ pub const FIELDS: &[Field] = &[
         "nobody listens for a guest: use actions other than SCMP_ACT_NOTIFY",
     ),
     refused("/linux/intelRdt/**", "a guest of LXC gets no class of resctrl: use crun or runc"),
-    refused("/linux/memoryPolicy/**", "the init sets none: use resources.cpu.mems"),
+    init("/linux/memoryPolicy/{mode,nodes}", "set_mempolicy(2), of execs, too"),
+    init("/linux/memoryPolicy/flags/*", "the same"),
     // linux.resources
     lxc(
         "/linux/resources/devices/*/{allow,type,major,minor,access}",

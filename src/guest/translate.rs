@@ -303,6 +303,7 @@ fn around(process: &mut Process, spec: &Value) -> Result<()> {
     let linux = At::top(spec, "").at("linux");
     process.seccomp = seccomp::compile(linux.at("seccomp").value())?;
     process.personality = personality(&linux.at("personality"))?;
+    process.memory_policy = process::memory_policy(&linux.at("memoryPolicy"))?;
     Ok(())
 }
 

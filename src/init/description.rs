@@ -67,6 +67,8 @@ wire! {
         pub io_priority: Option<u32>,
         /// sched_setattr(2).
         pub scheduler: Option<Scheduler>,
+        /// set_mempolicy(2).
+        pub memory_policy: Option<MemoryPolicy>,
         /// CPUs for the time before the exec, and from then on (runtime-spec
         /// `process.execCPUAffinity`); lists of numbers, empty for unset.
         pub cpus_initial: Vec<u32>,
@@ -133,6 +135,16 @@ wire! {
         pub deadline: u64,
         /// For SCHED_DEADLINE, nanoseconds.
         pub period: u64,
+    }
+}
+
+wire! {
+    /// Where a process's memory comes from (set_mempolicy(2)).
+    pub struct MemoryPolicy {
+        /// MPOL_BIND and the like, with MPOL_F_….
+        pub mode: u32,
+        /// Numbers of memory nodes; none for a policy without.
+        pub nodes: Vec<u32>,
     }
 }
 

@@ -55,6 +55,7 @@ prop_compose! {
         oom_score_adj in any::<Option<i32>>(),
         capabilities in of(capabilities()),
         scheduler in of(scheduler()),
+        memory_policy in of(any::<(u32, Vec<u32>)>()),
         rlimits in vec(any::<(u32, u64, u64)>(), 0..3),
         seccomp in of(any::<(u32, Vec<u64>)>()),
     ) -> Process {
@@ -65,6 +66,7 @@ prop_compose! {
         Process {
             terminal, no_new_privileges, uid, gid, umask, io_priority, personality, groups,
             cpus_initial, cpus_final, oom_score_adj, capabilities, scheduler, rlimits,
+            memory_policy: memory_policy.map(|(mode, nodes)| MemoryPolicy { mode, nodes }),
             seccomp: seccomp.map(|(flags, program)| Seccomp { flags, program }),
             ..words
         }

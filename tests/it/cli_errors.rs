@@ -135,7 +135,7 @@ impl Scene {
         });
         scene.bundle("not-for-lxc", |spec| {
             spec["linux"]["mountLabel"] = "label".into();
-            spec["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_LOCAL" });
+            spec["linux"]["intelRdt"] = json!({ "closID": "class" });
         });
         scene.bundle("terminal", |spec| spec["process"]["terminal"] = true.into());
         scene.bundle("no-program", |spec| spec["process"]["args"] = json!(["/none"]));

@@ -1,7 +1,7 @@
 //! runtime-spec's `process`, as a process inside sees it.
 
 use crate::support::guest::{self, CAPABILITIES, Failure, Guest, first, shell};
-use nexcage::init::{Capabilities, Process, Rlimit, Scheduler, Seccomp};
+use nexcage::init::{Capabilities, MemoryPolicy, Process, Rlimit, Scheduler, Seccomp};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -193,15 +193,29 @@ fn limits_priorities_and_cpus_are_as_described() {
         }),
         cpus_initial: vec![0],
         personality: Some(0x0004_0000),
+        // MPOL_BIND.
+        memory_policy: Some(MemoryPolicy { mode: 2, nodes: vec![0] }),
         ..shell(
             "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; \
              grep Cpus_allowed_list /proc/self/status; cut -d' ' -f19,41 /proc/self/stat; \
-             cat /proc/self/personality; ionice -p $$",
+             cat /proc/self/personality; ionice -p $$; grep -c ' bind:0 ' /proc/self/numa_maps \
+             | sed 's/[1-9][0-9]*/bound/'",
         )
     };
     assert_eq!(
         guest::run(&first(process)),
-        "100\n200\n0\n500\nCpus_allowed_list:\t0\n7 3\n00040000\nidle\n"
+        "100\n200\n0\n500\nCpus_allowed_list:\t0\n7 3\n00040000\nidle\nbound\n"
+    );
+}
+
+#[test]
+fn a_memory_policy_that_the_kernel_does_not_take_is_named() {
+    let policy = MemoryPolicy { mode: 2, nodes: vec![1000] };
+    let (failure, _) = fails(Process { memory_policy: Some(policy), ..shell("true") });
+    assert_eq!(failure.errno, libc::EINVAL);
+    assert!(
+        failure.text.starts_with("set the memory policy 0x2 of the nodes [1000]"),
+        "{failure:?}"
     );
 }
 

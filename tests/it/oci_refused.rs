@@ -158,7 +158,7 @@ fn what_the_runtimes_write_runs(backend: &'static str) {
 fn what_lxc_cannot_have_is_told_at_once() {
     let mut container = Container::new("lxc", &["true"]);
     container.edit(|spec| {
-        spec["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_LOCAL" });
+        spec["linux"]["intelRdt"] = json!({ "closID": "class" });
         spec["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0".into();
     });
     let said = container.run(&["create", "-b", "bundle", "--pid-file", "pid", &container.id]);
@@ -167,7 +167,7 @@ fn what_lxc_cannot_have_is_told_at_once() {
     let told = |line: &&str, pointer: &str| line.contains(pointer) && line.contains("lxc refuses");
     assert!(
         lines.len() == 2
-            && told(&lines[0], "/linux/memoryPolicy")
+            && told(&lines[0], "/linux/intelRdt")
             && told(&lines[1], "/linux/mountLabel"),
         "{said:?}"
     );

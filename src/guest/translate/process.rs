@@ -3,7 +3,7 @@
 use super::cursor::At;
 use crate::config::input::quoted;
 use crate::error::Result;
-use crate::init::{Capabilities, Process, Rlimit, Scheduler};
+use crate::init::{Capabilities, MemoryPolicy, Process, Rlimit, Scheduler};
 
 /// Bit n is the capability at n (capabilities(7), linux/capability.h).
 pub(crate) const CAPABILITIES: [&str; 41] = [
@@ -91,8 +91,26 @@ const SCHEDULER_FLAGS: [(&str, u64); 7] = [
     ("UTIL_CLAMP_MAX", 0x40),
 ];
 
-/// No more CPUs than this are looked for in a list.
-const MOST_CPUS: u32 = 8192;
+/// set_mempolicy(2), linux/mempolicy.h: the policy at n has number n.
+const MEMORY_POLICIES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+/// The same: flags, which are bits of the policy's number.
+const MEMORY_POLICY_FLAGS: [(&str, u32); 3] = [
+    ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ("MPOL_F_RELATIVE_NODES", 1 << 14),
+    ("MPOL_F_STATIC_NODES", 1 << 15),
+];
+
+/// Numbers of CPUs and of memory nodes are below this.
+const LONGEST_MASK: u32 = 8192;
 
 /// All of it but what lies outside of `process` in config.json.
 pub(super) fn process(at: &At<'_>) -> Result<Process> {
@@ -129,7 +147,7 @@ pub(super) fn process(at: &At<'_>) -> Result<Process> {
 
 /// CPUs of an exec before and after it has become the container's (`execCPUAffinity`).
 pub(super) fn affinity(at: &At<'_>) -> Result<(Vec<u32>, Vec<u32>)> {
-    Ok((cpus(&at.at("initial"))?, cpus(&at.at("final"))?))
+    Ok((list(&at.at("initial"), "CPUs")?, list(&at.at("final"), "CPUs")?))
 }
 
 fn plain(at: &At<'_>) -> Result<Option<String>> {
@@ -260,13 +278,34 @@ fn scheduler(at: &At<'_>) -> Result<Option<Scheduler>> {
     }))
 }
 
+/// `linux.memoryPolicy`.
+pub(super) fn memory_policy(at: &At<'_>) -> Result<Option<MemoryPolicy>> {
+    if !at.is_set() {
+        return Ok(None);
+    }
+    let mode = at.at("mode");
+    let name = mode.some_text()?;
+    let known = MEMORY_POLICIES.iter().zip(0..).find(|(known, _)| **known == name);
+    let (_, number) = known
+        .ok_or_else(|| mode.wrong(format!("{} is no policy of set_mempolicy(2)", quoted(name))))?;
+    let mode = at.at("flags").items()?.iter().try_fold(number, |set, item| -> Result<u32> {
+        let name = item.some_text()?;
+        let known = MEMORY_POLICY_FLAGS.iter().find(|(known, _)| *known == name);
+        let (_, bit) = known.ok_or_else(|| {
+            item.wrong(format!("{} is no flag of set_mempolicy(2)", quoted(name)))
+        })?;
+        Ok(set | bit)
+    })?;
+    Ok(Some(MemoryPolicy { mode, nodes: list(&at.at("nodes"), "memory nodes")? }))
+}
+
 /// A list such as `0-3,7`.
-fn cpus(at: &At<'_>) -> Result<Vec<u32>> {
+fn list(at: &At<'_>, what: &str) -> Result<Vec<u32>> {
     let Some(text) = at.text()? else { return Ok(Vec::new()) };
-    let wrong = || at.wrong(format!("{} is no list of CPUs, such as 0-3,7", quoted(text)));
+    let wrong = || at.wrong(format!("{} is no list of {what}, such as 0-3,7", quoted(text)));
     let number = |text: &str| -> Result<u32> {
         let number: Option<u32> = text.trim().parse().ok();
-        number.filter(|number| *number < MOST_CPUS).ok_or_else(wrong)
+        number.filter(|number| *number < LONGEST_MASK).ok_or_else(wrong)
     };
     let mut found = Vec::new();
     for part in text.split(',') {

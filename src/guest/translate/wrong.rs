@@ -107,6 +107,17 @@ fn what_is_wrong_is_told_with_its_place() {
         ("/linux/maskedPaths", json!(["proc"]), "/linux/maskedPaths/0"),
         ("/linux/rootfsPropagation", json!("both"), "/linux/rootfsPropagation: \"both\""),
         ("/linux/personality", json!({ "domain": "SUN" }), "/linux/personality/domain"),
+        ("/linux/memoryPolicy", json!({ "mode": "MPOL_X" }), "/linux/memoryPolicy/mode: \"MPOL_X"),
+        (
+            "/linux/memoryPolicy",
+            json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_X"] }),
+            "/linux/memoryPolicy/flags/0",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({ "mode": "MPOL_BIND", "nodes": "1-0" }),
+            "/linux/memoryPolicy/nodes: \"1-0\" is no list of memory nodes",
+        ),
         ("/hooks/prestart", json!([{ "path": "x" }]), "/hooks/prestart/0/path"),
         ("/hooks/poststop", json!([{ "path": "/x", "timeout": 0 }]), "/hooks/poststop/0/timeout"),
         ("/hostname", json!("x".repeat(65)), "/hostname: is longer"),

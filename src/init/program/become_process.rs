@@ -3,7 +3,7 @@
 use super::failure::{Context, Failure};
 use super::paths::{self, Proc};
 use super::sys::{self, Errno, Strings};
-use crate::description::{Capabilities, Process};
+use crate::description::{Capabilities, MemoryPolicy, Process};
 use crate::protocol::FIRST_PASSED;
 use crate::text;
 use alloc::borrow::ToOwned;
@@ -49,6 +49,10 @@ fn apply(process: &Process, proc: Option<Proc>) -> Result<Strings, Failure> {
     if let Some(scheduler) = &process.scheduler {
         sys::set_scheduler(scheduler)
             .context(|| format!("set the scheduler of policy {}", scheduler.policy))?;
+    }
+    if let Some(MemoryPolicy { mode, nodes }) = &process.memory_policy {
+        sys::set_memory_policy(*mode, nodes)
+            .context(|| format!("set the memory policy {mode:#x} of the nodes {nodes:?}"))?;
     }
     if let Some(personality) = process.personality {
         sys::set_personality(personality)

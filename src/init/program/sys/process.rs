@@ -194,14 +194,32 @@ pub fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
     check(result).map(drop)
 }
 
+/// As many CPUs and memory nodes as any kernel can be built for.
+type Mask = [u64; 128];
+
+fn mask(numbers: &[u32]) -> Result<Mask> {
+    let mut mask = [0; 128];
+    for number in numbers {
+        let word = mask.get_mut(*number as usize / 64).ok_or(Errno(libc::EINVAL))?;
+        *word |= 1 << (number % 64);
+    }
+    Ok(mask)
+}
+
+/// set_mempolicy(2) of this process; `mode` has the flags in it.
+pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> Result<()> {
+    let mask = mask(nodes)?;
+    // Without nodes there is no mask: a policy that takes none takes no empty one, either.
+    let bits = if nodes.is_empty() { 0 } else { 8 * size_of::<Mask>() };
+    #[expect(unsafe_code, reason = "set_mempolicy(2)")]
+    // SAFETY: the mask outlives the call, and has that many bits.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask.as_ptr(), bits) };
+    check(result).map(drop)
+}
+
 /// sched_setaffinity(2) of this process.
 pub fn set_cpus(cpus: &[u32]) -> Result<()> {
-    // As many as any kernel can be built for.
-    let mut mask = [0_u64; 128];
-    for cpu in cpus {
-        let word = mask.get_mut(*cpu as usize / 64).ok_or(Errno(libc::EINVAL))?;
-        *word |= 1 << (cpu % 64);
-    }
+    let mask = mask(cpus)?;
     #[expect(unsafe_code, reason = "sched_setaffinity(2)")]
     // SAFETY: the mask outlives the call, and its length is given.
     let result =
