@@ -28,8 +28,10 @@ pub fn copy(source: &Path, below: bool) -> Result<OwnedFd> {
             unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
         Errno::result(result)
     });
-    let fd = opened.and_then(|opened| opened).context(|| "open_tree")?;
-    Ok(super::process::own(RawFd::try_from(fd).unwrap_or(-1)))
+    let number = opened
+        .and_then(|opened| opened)
+        .and_then(|number| RawFd::try_from(number).map_err(|_| Errno::EOVERFLOW));
+    Ok(super::process::own(number.context(|| "open_tree")?))
 }
 
 /// Has the ids of such a mount, and of all below if `below`, mapped as those of `namespace` are: a
