@@ -266,7 +266,6 @@ fn the_top_and_the_process_are_judged_as_the_runtimes_do() {
                 "?---",
                 "the hook may be there by the time it is run",
             ),
-            ("/hooks", json!({ "poststop": [{ "path": "/none" }] }), "?+++", ""),
             ("/hooks", json!({ "prestart": [{}] }), "----", ""),
             ("/hooks", json!({ "nosuch": [{}] }), "++++", ""),
             ("/annotations", json!({ "": "x" }), "-+++", SPEC),

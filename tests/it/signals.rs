@@ -42,8 +42,10 @@ fn a_handler_sees_any_signal_also_real_time_ones(pair: Pair) {
 
 fn a_signal_to_all_reaches_children(pair: Pair) {
     let bed = Bed::new(pair);
-    let script = "trap : TERM; sleep 1000 & echo on; wait; wait; echo child ended; exit 6";
-    let run = bed.run(&["--rm"], "c", &["sh", "-c", script]);
+    // The child says so itself: before it is a program of its own the trap would be its, too.
+    let child = "sh -c 'echo on; exec sleep 1000'";
+    let script = format!("trap : TERM; {child} & wait; wait; echo child ended; exit 6");
+    let run = bed.run(&["--rm"], "c", &["sh", "-c", &script]);
     run.until_stdout("on");
     bed.ctr(&["task", "kill", "--all", "--signal", "TERM", "c"]).good();
     let ended = run.finish();
