@@ -1,5 +1,5 @@
-//! Bind mounts that LXC cannot make: the supervisor makes a copy of what is on the host, and the init
-//! gives it its place.
+//! Bind mounts that LXC cannot make: the supervisor makes a copy of what is on the host, and the
+//! init gives it its place.
 
 use super::translate::{Bind, IdMap};
 use crate::error::{Context, Result};

@@ -118,8 +118,8 @@ impl AtGate {
         Ok(Self { stream: UnixStream::from_std(stream)?, pid, pidfd: pidfd::open(pid)? })
     }
 
-    /// Tells it what to do, hands it its stdio and what its process gets beside that, and waits until all that precedes the start is
-    /// done.
+    /// Tells it what to do, hands it its stdio and what its process gets beside that, and waits
+    /// until all that precedes the start is done.
     ///
     /// # Errors
     /// What it says went wrong; `Unknown` when it ended.

@@ -35,8 +35,12 @@ pub async fn one(contenders: &[Contender], targets: &mut Targets) {
         row.extend(figures.map(|figure| figure.to_string()));
         row.extend([threads.to_string(), fds.to_string()]);
         table.row(row);
-        let mb = |kb: u64| kb as f64 / 1024.0;
-        targets.chart.bar("Idle supervisor, resident memory: MB", &contender.name, mb(figures[0]));
+        let mib = |kb: u64| kb as f64 / 1024.0;
+        targets.chart.bar(
+            "Idle supervisor, resident memory: MiB",
+            &contender.name,
+            mib(figures[0]),
+        );
         if contender.is_nexcage() {
             targets.at_most("anonymous memory, idle", figures[2] as f64, 300.0, "kB");
             targets.at_most("RSS, idle", figures[0] as f64 / 1024.0, 2.5, "MB");
