@@ -180,14 +180,17 @@ impl Guest {
         let mut hook = gate.accept(check).await?;
         let init = above(hook.pid).unwrap_or_default();
         let state = self.state(spec, "creating", init);
-        hooks::run("prestart", &hooks.prestart, &state).await?;
-        hooks::run("createRuntime", &hooks.create_runtime, &state).await?;
+        let bundle = &self.place.bundle;
+        hooks::run("prestart", &hooks.prestart, bundle, &state).await?;
+        hooks::run("createRuntime", &hooks.create_runtime, bundle, &state).await?;
         let first = init::First {
             start_hooks: hooks.create_container.clone(),
             state,
             ..init::First::default()
         };
-        let description = Description { first: Some(first), ..Description::default() };
+        let bundle = bundle.to_string_lossy().into_owned();
+        let process = init::Process { cwd: bundle, ..init::Process::default() };
+        let description = Description { process, first: Some(first), exec: None };
         let null = || fs::File::options().read(true).write(true).open("/dev/null").map(Into::into);
         let io = ChildIo { stdin: null()?, stdout: null()?, stderr: null()? };
         hook.describe(&description, &io, &[]).await.context(|| "hook createContainer")
@@ -371,7 +374,7 @@ impl Guest {
         let hooks = std::mem::take(&mut self.live().hooks.poststart);
         if !hooks.is_empty() {
             let state = self.state(&self.spec().unwrap_or_default(), "running", pid);
-            if let Err(error) = hooks::run("poststart", &hooks, &state).await {
+            if let Err(error) = hooks::run("poststart", &hooks, &self.place.bundle, &state).await {
                 // The process runs already, and must not where the start is said to have failed.
                 self.kill()?;
                 return Err(error);
@@ -441,7 +444,7 @@ impl Guest {
         }
         let state = self.state(&self.spec().unwrap_or_default(), "stopped", 0);
         for hook in hooks {
-            if let Err(error) = hooks::run("poststop", &[hook], &state).await {
+            if let Err(error) = hooks::run("poststop", &[hook], &self.place.bundle, &state).await {
                 log::warn!(container = self.place.id.as_str(); "{error}");
             }
         }

@@ -101,15 +101,18 @@ pub const FIELDS: &[Field] = &[
     // hooks
     supervisor(
         "/hooks/{prestart,createRuntime}/*/{path,timeout}",
-        "runs it, from `lxc.hook.mount`, before the root is entered",
+        "runs it in the bundle, from `lxc.hook.mount`, before the root is entered",
     ),
     supervisor("/hooks/{prestart,createRuntime}/*/{args,env}/*", "the same"),
     init(
         "/hooks/{createContainer,startContainer}/*/{path,timeout}",
-        "runs it, from `lxc.hook.mount` or before the process",
+        "runs it, in the bundle from `lxc.hook.mount`, or before the process",
     ),
     init("/hooks/{createContainer,startContainer}/*/{args,env}/*", "the same"),
-    supervisor("/hooks/{poststart,poststop}/*/{path,timeout}", "runs it on the host"),
+    supervisor(
+        "/hooks/{poststart,poststop}/*/{path,timeout}",
+        "runs it in the bundle, on the host",
+    ),
     supervisor("/hooks/{poststart,poststop}/*/{args,env}/*", "the same"),
     // linux
     lxc(

@@ -7,30 +7,35 @@ use crate::sys::reaper::Child;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// What is shown of what a hook has printed, in bytes.
 const SHOWN: u64 = 400;
 
-/// Runs hooks one after the other, each with the container's state on standard input.
+/// Runs hooks one after the other, each in the bundle and with the container's state on standard
+/// input.
 ///
 /// # Errors
 /// The first that fails, with what it printed to standard error; those after it do not run.
-pub async fn run(kind: &str, hooks: &[Hook], state: &str) -> Result<()> {
+pub async fn run(kind: &str, hooks: &[Hook], bundle: &Path, state: &str) -> Result<()> {
     for hook in hooks {
-        one(hook, state).await.context(|| format!("hook {kind} {}", hook.path))?;
+        one(hook, bundle, state).await.context(|| format!("hook {kind} {}", hook.path))?;
     }
     Ok(())
 }
 
-async fn one(hook: &Hook, state: &str) -> Result<()> {
+async fn one(hook: &Hook, bundle: &Path, state: &str) -> Result<()> {
     // Files in memory, which neither end can wait for the other with, as with pipes.
     let mut input = File::from(memfd_create(c"state", MFdFlags::MFD_CLOEXEC)?);
     input.write_all(state.as_bytes())?;
     input.rewind()?;
     let mut said = File::from(memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)?);
+    // One of kind poststop may come when the bundle is gone.
+    let folder = if bundle.is_dir() { bundle } else { Path::new("/") };
     let mut command = Command::new(&hook.path)
         .env_clear()
+        .folder(folder)
         .stdin(input.into())
         .stderr(said.try_clone()?.into())
         .die_with_parent();
@@ -60,7 +65,8 @@ async fn one(hook: &Hook, state: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let text: String =
         text.trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    Err(Error::unknown(format!("ended with status {}: {text}", exit.status)))
+    let colon = if text.is_empty() { "" } else { ": " };
+    Err(Error::unknown(format!("ended with status {}{colon}{text}", exit.status)))
 }
 
 /// A hook under way; killed with all that it started when it is dropped before its end.
@@ -93,7 +99,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let _alone = start_alone();
-            run("poststop", hooks, "{\"id\":\"c\"}").await
+            run("poststop", hooks, Path::new("/tmp"), "{\"id\":\"c\"}").await
         })
     }
 
@@ -101,11 +107,11 @@ mod tests {
     fn hooks_get_the_state_their_arguments_and_only_their_environment() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("said");
-        let script = format!("{{ cat; echo; echo $A; env | wc -l; }} > {}", file.display());
+        let script = format!("{{ cat; echo; echo $A; pwd; env; }} > {}", file.display());
         run_all(&[hook(&script, 0)]).unwrap();
         let said = std::fs::read_to_string(file).unwrap();
         // sh itself adds PWD, and some shells two more.
-        assert!(said.starts_with("{\"id\":\"c\"}\nb=c\n"), "{said}");
+        assert!(said.starts_with("{\"id\":\"c\"}\nb=c\n/tmp\n"), "{said}");
         assert!(!said.contains("PATH"), "{said}");
     }
 
@@ -117,6 +123,8 @@ mod tests {
         let error = run_all(&[hook("echo no such bridge >&2; exit 3", 0), second]).unwrap_err();
         assert_eq!(error.to_string(), "hook poststop /bin/sh: ended with status 3: no such bridge");
         assert!(!file.exists());
+        let error = run_all(&[hook("exit 3", 0)]).unwrap_err();
+        assert_eq!(error.to_string(), "hook poststop /bin/sh: ended with status 3");
     }
 
     #[test]

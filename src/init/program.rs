@@ -14,6 +14,7 @@ use crate::protocol;
 use alloc::format;
 use failure::{Context, Failure};
 use gate::Gate;
+use sys::Errno;
 
 /// Whole and by exec, or with a status if it cannot be.
 pub fn run(words: &[&[u8]]) -> i32 {
@@ -67,14 +68,22 @@ fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
 }
 
 /// In the guest's mount namespace, before LXC enters the root: the hooks of the description, which
-/// come with it as if they were of the kind startContainer. Never `Ok`, as above.
+/// come with it as if they were of the kind startContainer, in its process's folder. Never `Ok`, as
+/// above.
 fn hook(socket: &[u8]) -> Result<core::convert::Infallible, Failure> {
     sys::close_from(3).context(|| "close what was left open".into())?;
     let path = core::str::from_utf8(socket)
         .map_err(|_| Failure::new("the socket's path is not UTF-8".into()))?;
     let socket = sys::connect(path).context(|| format!("connect to {path}"))?;
     Gate::new(socket).follow(|gate| {
-        let first = gate.receive()?.0.first.unwrap_or_default();
+        let (description, _) = gate.receive()?;
+        let folder = &description.process.cwd;
+        match sys::change_folder(folder) {
+            // A guest's root that is not the host's need not be let in.
+            Ok(()) | Err(Errno(libc::EACCES | libc::EPERM)) => {}
+            other => other.context(|| format!("change to the bundle {folder}"))?,
+        }
+        let first = description.first.unwrap_or_default();
         hooks::run("createContainer", &first.start_hooks, &first.state)?;
         gate.ready()?;
         sys::exit(0)

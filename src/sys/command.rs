@@ -86,6 +86,13 @@ impl Command {
         self
     }
 
+    /// The folder that it works in; this process's own unless this is set.
+    #[must_use]
+    pub fn folder(mut self, path: &Path) -> Self {
+        self.inner.current_dir(path);
+        self
+    }
+
     /// Its standard input.
     #[must_use]
     pub fn stdin(mut self, fd: OwnedFd) -> Self {
