@@ -126,7 +126,7 @@ pub const FIELDS: &[Field] = &[
     ),
     lxc(
         "/linux/timeOffsets/{boottime,monotonic}/{secs,nanosecs}",
-        "`lxc.time.offset.boot`, `lxc.time.offset.monotonic`",
+        "`lxc.time.offset.boot`, `lxc.time.offset.monotonic`; secs or nanosecs of a clock, not both",
     ),
     init(
         "/linux/devices/*/{type,path,major,minor,fileMode,uid,gid}",

@@ -207,7 +207,8 @@ pub(super) fn ranges(at: &At<'_>, groups: bool) -> Result<Vec<IdMap>> {
     items.iter().map(read).collect()
 }
 
-/// LXC hands seconds and nanoseconds to the kernel as they are, each from a line of its own.
+/// LXC hands seconds to the kernel as they are, or else nanoseconds, each from a line of its own;
+/// where it has both it loses the nanoseconds.
 fn offsets(at: &At<'_>, namespaces: &Namespaces) -> Result<Vec<(&'static str, String)>> {
     let mut found = Vec::new();
     for (name, key) in
@@ -219,6 +220,9 @@ fn offsets(at: &At<'_>, namespaces: &Namespaces) -> Result<Vec<(&'static str, St
         let nanoseconds: u32 = rest.number()?.unwrap_or(0);
         if nanoseconds > 999_999_999 {
             return Err(rest.wrong("is a second or more"));
+        }
+        if seconds != 0 && nanoseconds != 0 {
+            return Err(rest.refused("LXC sets a clock by seconds or by nanoseconds: leave it out"));
         }
         if (seconds, nanoseconds) != (0, 0) && !namespaces.has_new("time") {
             return Err(clock.wrong("is there, and /linux/namespaces has no new one of type time"));
