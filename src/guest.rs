@@ -256,6 +256,7 @@ impl Guest {
                 driver,
                 cgroup2: is_unified(),
                 rootfs: &rootfs,
+                bundle: &self.place.bundle,
                 gate: &gate,
                 program: &program,
                 cgroup: &self.cgroup,

@@ -65,11 +65,12 @@ pub const FIELDS: &[Field] = &[
         "`lxc.mount.entry`; /dev: `lxc.autodev`, /dev/pts: `lxc.pty.max`, cgroups: \
          `lxc.mount.auto`; not /, and nothing but a tmpfs on /dev",
     ),
-    lxc("/mounts/*/{type,source}", "`lxc.mount.entry`; source of a bind: absolute"),
+    lxc("/mounts/*/{type,source}", "`lxc.mount.entry`"),
     lxc(
         "/mounts/*/options/*",
-        "`lxc.mount.entry`; flags of binds, propagation, recursive attributes, nosymfollow by the \
-         init; tmpcopyup and iversion are refused",
+        "`lxc.mount.entry`; flags of binds, propagation, recursive attributes, nosymfollow, and \
+         ro of a tmpfs by the init; sync, dirsync, mand, lazytime, tmpcopyup and iversion are \
+         refused",
     ),
     lxc(
         "/mounts/*/{uidMappings,gidMappings}/*/{containerID,hostID,size}",

@@ -74,6 +74,8 @@ pub struct Host<'a> {
     pub driver: Driver,
     /// All controllers are those of cgroup v2.
     pub cgroup2: bool,
+    /// The bundle, absolute.
+    pub bundle: &'a Path,
     /// The root file system, absolute.
     pub rootfs: &'a Path,
     /// The folder with the gate's socket, which gets the init's own folder in the guest.
@@ -205,10 +207,10 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     names(&top, &namespaces, &mut config, &mut first)?;
     let mapped = namespaces.has_users();
     let (nodes, host_nodes) = devices::nodes(&linux.at("devices"), host, mapped)?;
-    let propagation = root_propagation(&linux.at("rootfsPropagation"))?;
+    let (propagation, changes) = root_propagation(&linux.at("rootfsPropagation"))?;
     let mut mounts = Mounts::new(host, &mut config, &mut first);
-    mounts.propagation = propagation.propagation;
-    mounts.first.attributes.push(propagation);
+    mounts.propagation = propagation;
+    mounts.first.attributes.extend(changes);
     mounts.mappings = mapped.then_some(namespaces.idmap.as_slice());
     mounts.foreign =
         ["network", "ipc", "pid"].into_iter().filter(|kind| !namespaces.has_new(kind)).collect();
@@ -367,20 +369,27 @@ fn paths(at: &At<'_>) -> Result<Vec<String>> {
     at.items()?.iter().map(|item| item.absolute().map(str::to_owned)).collect()
 }
 
-/// What becomes of all mounts before each gets what its own options say. LXC leaves all of them
-/// shared; without a word, runc and crun make slaves of them.
-fn root_propagation(at: &At<'_>) -> Result<Attributes> {
+/// What becomes of all mounts before each gets what its own options say, and what the init does for
+/// that. LXC leaves all of them shared; without a word, runc and crun make slaves of them.
+fn root_propagation(at: &At<'_>) -> Result<(u64, Vec<Attributes>)> {
     let word = at.text()?.unwrap_or("rslave");
     let plain = word.strip_prefix('r').unwrap_or(word);
-    let Some(propagation) = options::propagation(plain) else {
+    let Some(wanted) = options::propagation(plain) else {
         return Err(at.wrong(format!("{} is no propagation", quoted(word))));
     };
-    Ok(Attributes {
+    let change = |propagation, recursive| Attributes {
         path: "/".to_owned(),
         propagation,
-        recursive: plain != word,
+        recursive,
         ..Attributes::default()
-    })
+    };
+    let recursive = plain != word;
+    let mut changes = vec![change(wanted, recursive)];
+    if !recursive && wanted != libc::MS_SHARED {
+        // A mount becomes shared in a shared one only, as which LXC's root has begun.
+        changes.insert(0, change(libc::MS_SLAVE, true));
+    }
+    Ok((wanted, changes))
 }
 
 fn personality(at: &At<'_>) -> Result<Option<u32>> {

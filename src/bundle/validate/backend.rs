@@ -236,6 +236,7 @@ fn translated(spec: &Value, driver: Driver, host: &Host<'_>) -> Result<()> {
         &translate::Host {
             driver,
             cgroup2: host.cgroup2,
+            bundle: host.bundle,
             rootfs: &rootfs,
             gate: &place.folder.path().join("gate"),
             program: &place.folder.path().join("nexcage-init"),

@@ -245,12 +245,18 @@ impl<'a> Mounts<'a> {
         if data.len() > MOST_DATA {
             return Err(mount.at("options").wrong("is longer than the kernel takes"));
         }
+        let fresh = matches!(kind, "tmpfs" | "ramfs");
         let mut words = options.words.clone();
+        if fresh {
+            // Places for what is mounted in it are made before it becomes read-only.
+            words.retain(|word| word != "ro");
+        }
         words.extend(options.data.iter().cloned());
         self.entry(mount, from, kind, &words, &path, Missing::Folder)?;
+        let late = if fresh { libc::MOUNT_ATTR_RDONLY } else { 0 };
         let rest = Options {
             // The rest of the words is LXC's, on the first call of mount(2).
-            set: options.set & libc::MOUNT_ATTR_NOSYMFOLLOW,
+            set: options.set & (libc::MOUNT_ATTR_NOSYMFOLLOW | late),
             all_set: options.all_set,
             all_clear: options.all_clear,
             propagation: options.propagation,
@@ -258,30 +264,26 @@ impl<'a> Mounts<'a> {
             ..Options::default()
         };
         self.attributes(&path, &rest, false);
-        let inside = if matches!(kind, "tmpfs" | "ramfs") { Inside::Fresh } else { Inside::Fixed };
+        let inside = if fresh { Inside::Fresh } else { Inside::Fixed };
         self.done.push(Done::new(said, path, inside));
         Ok(())
     }
 
     fn bind(&mut self, mount: &At<'_>, said: String, path: String, options: Options) -> Result<()> {
         let at = mount.at("source");
-        let source = at.plain(at.some_text()?)?;
-        if !source.starts_with('/') {
-            return Err(at.refused("relative to the bundle: give an absolute path"));
-        }
+        let said_source = at.plain(at.some_text()?)?;
+        // runtime-spec, "Mounts": absolute, or relative to the bundle.
+        let source = self.host.bundle.join(said_source);
+        let Some(source) = source.to_str() else {
+            return Err(at.refused("relative to a bundle whose path is not UTF-8"));
+        };
         if path == "dev" {
             return Err(mount.at("destination").refused(
                 "a /dev of somebody else's would have the init's folder in it: bind its files one \
                  by one",
             ));
         }
-        let meaningless = ["defaults", "async", "nomand"];
-        let of_file_system = options
-            .words
-            .iter()
-            .chain(&options.data)
-            .find(|word| !meaningless.contains(&word.as_str()) && !options::is_attribute(word));
-        if let Some(word) = of_file_system {
+        if let Some(word) = options.data.first() {
             return Err(mount
                 .at("options")
                 .wrong(format!("{} is nothing that a bind mount can have", quoted(word))));
@@ -293,7 +295,7 @@ impl<'a> Mounts<'a> {
                 return Err(crate::error::Error::not_found(format!(
                     "{}: {}: no such file on the host",
                     at.pointer(),
-                    quoted(source)
+                    quoted(said_source)
                 )));
             }
         };

@@ -57,12 +57,12 @@ const ATTRIBUTES: [(&str, u64, u64); 18] = [
     ("symfollow", 0, libc::MOUNT_ATTR_NOSYMFOLLOW),
 ];
 
-/// Words of mount(2)'s flags that belong to the file system and not to the mount; LXC knows them.
-const SUPERBLOCK: [&str; 7] =
-    ["sync", "async", "dirsync", "mand", "nomand", "lazytime", "defaults"];
+/// Words of mount(2)'s flags that belong to the file system and not to the mount. LXC takes them,
+/// and mounts without.
+const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "mand", "lazytime"];
 
 /// Words that change nothing: what the kernel logs, and what it does anyway.
-const NOTHING: [&str; 3] = ["silent", "loud", "nolazytime"];
+const NOTHING: [&str; 6] = ["silent", "loud", "defaults", "async", "nomand", "nolazytime"];
 
 /// Words that mean something to LXC, and nothing that a config.json could want.
 const LXCS: [&str; 4] = ["optional", "relative", "create", "remount"];
@@ -73,7 +73,7 @@ pub(super) fn words() -> Vec<String> {
     let propagations = ["shared", "slave", "private", "unbindable"];
     let doubled =
         attributes.chain(propagations).flat_map(|word| [word.to_owned(), format!("r{word}")]);
-    let others = SUPERBLOCK.into_iter().chain(NOTHING).chain(["bind", "rbind"]);
+    let others = NOTHING.into_iter().chain(["bind", "rbind"]);
     let mut words: Vec<_> = doubled.chain(others.map(str::to_owned)).collect();
     words.sort_unstable();
     words
@@ -124,7 +124,10 @@ impl Options {
         } else if let Some(kind) = all.and_then(propagation) {
             (self.propagation, self.propagation_below) = (kind, true);
         } else if SUPERBLOCK.contains(&word) {
-            self.words.push(word.to_owned());
+            return Err(at.refused(format!(
+                "LXC mounts without {word}: take the option away, or mount it on the host and bind \
+                 it"
+            )));
         } else {
             match word {
                 "bind" => self.bind = self.bind.or(Some("bind")),
@@ -164,6 +167,7 @@ fn data(at: &At<'_>, word: &str) -> Result<String> {
         let is_lxcs = LXCS.contains(&name)
             || others.contains(&name)
             || SUPERBLOCK.contains(&name)
+            || NOTHING.contains(&name)
             || [name, plain].iter().any(|name| attribute(name).is_some())
             || [name, plain].iter().any(|name| propagation(name).is_some());
         if is_lxcs {
@@ -171,11 +175,6 @@ fn data(at: &At<'_>, word: &str) -> Result<String> {
         }
     }
     Ok(word.to_owned())
-}
-
-/// Whether the word is a flag of a mount, and not of its file system.
-pub(super) fn is_attribute(word: &str) -> bool {
-    attribute(word).is_some()
 }
 
 /// Whether a word is no option of a file system but one that runtime-spec, or crun or runc, has

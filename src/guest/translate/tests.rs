@@ -35,6 +35,7 @@ pub(super) fn host(console: bool) -> Host<'static> {
     Host {
         driver: Driver::Lxc,
         cgroup2: false,
+        bundle: Path::new("/bundle"),
         rootfs: Path::new("/bundle/rootfs"),
         gate: Path::new("/run/nexcage/default/web-1/gate"),
         program: Path::new("/run/nexcage/.init/1/nexcage-init"),

@@ -220,7 +220,11 @@ fn what_lxc_cannot_have_is_refused_with_its_place() {
         ),
         ("/mounts", json!([mount("/x", "tmpfs", "x", &["tmpcopyup"])]), "/mounts/0/options/0: LXC"),
         ("/mounts", json!([mount("/x", "tmpfs", "x", &["idmap"])]), "/mounts/0/options: only"),
-        ("/mounts", json!([mount("/x", "bind", "x", &[])]), "/mounts/0/source: relative"),
+        (
+            "/mounts",
+            json!([mount("/x", "tmpfs", "x", &["sync"])]),
+            "/mounts/0/options/0: LXC mounts",
+        ),
         ("/mounts", json!([mapped]), "/mounts/0/uidMappings: only"),
     ] {
         let found = translated(&with(spec(), pointer, value));
