@@ -476,7 +476,10 @@ impl Guest {
         }
         let ProcessId { pid: init, start_time: init_started } = init;
         let cgroup = Cgroup::of(init)?;
-        let mut described = translate::exec_process(&process, &self.spec()?)?;
+        let (mut described, notes) = translate::exec_process(&process, &self.spec()?)?;
+        for note in notes {
+            log::warn!(container = self.place.id.as_str(); "exec: {note}");
+        }
         // It is not the one that systemd's sockets are for; crun passes them on without a word, too.
         (described.passed_fds, _) = io.more.counts()?;
         let description = Description {

@@ -88,7 +88,8 @@ pub const FIELDS: &[Field] = &[
     refused("/process/commandLine", "it is Windows': give args"),
     init(
         "/process/capabilities/{bounding,effective,inheritable,permitted,ambient}/*",
-        "capset(2), prctl(2); ambient ones only if they are permitted and inheritable, too",
+        "capset(2), prctl(2); ambient ones only if they are permitted and inheritable, too; names \
+         that are not known are passed over, and the log says so",
     ),
     init("/process/rlimits/*/{type,soft,hard}", "setrlimit(2)"),
     init("/process/noNewPrivileges", "PR_SET_NO_NEW_PRIVS"),

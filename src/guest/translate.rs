@@ -217,7 +217,7 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     // Proxmox's guests have one in any case.
     mounts.foreign_cgroups = host.driver == Driver::Lxc && !namespaces.has_new("cgroup");
     let binds = mounts.all(&top.at("mounts"), &host_nodes)?;
-    let (targets, notes) = (mounts.targets, mounts.notes);
+    let (targets, mut notes) = (mounts.targets, mounts.notes);
     devices::rules(&linux.at("resources"), host, &mut config)?;
     namespaces.sysctls(&linux.at("sysctl"), &mut config)?;
     stop_signal(&top.at("annotations").at(STOP_SIGNAL), &mut config)?;
@@ -232,6 +232,7 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     // Said now rather than when there is a terminal already.
     console_size(top.at("process").value())?;
     let mut process = process::process(&top.at("process"))?;
+    notes.extend(process::unknown_capabilities(&top.at("process"))?);
     around(&mut process, spec)?;
     Ok(Translation {
         config: config.finish(),
@@ -247,15 +248,15 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
 }
 
 /// The process of an exec: what it says of itself, and what the container's config.json says for
-/// all processes of the container.
+/// all processes of the container. And what it goes without, for the log.
 ///
 /// # Errors
 /// As [`translate`].
-pub fn exec_process(process: &Value, spec: &Value) -> Result<Process> {
+pub fn exec_process(process: &Value, spec: &Value) -> Result<(Process, Vec<String>)> {
     fields::check(process, "/process")?;
     let (at, container) = (At::top(process, "/process"), At::top(spec, "").at("process"));
     let mut found = process::process(&at)?;
-    let affinity = [at, container.clone()].map(|at| at.at("execCPUAffinity"));
+    let affinity = [at.clone(), container.clone()].map(|at| at.at("execCPUAffinity"));
     if let Some(affinity) = affinity.iter().find(|at| at.is_set()) {
         (found.cpus_initial, found.cpus_final) = process::affinity(affinity)?;
     }
@@ -266,7 +267,7 @@ pub fn exec_process(process: &Value, spec: &Value) -> Result<Process> {
     found.apparmor = or_containers(found.apparmor, "apparmorProfile")?;
     found.selinux = or_containers(found.selinux, "selinuxLabel")?;
     around(&mut found, spec)?;
-    Ok(found)
+    Ok((found, process::unknown_capabilities(&at)?))
 }
 
 /// Width and height of a process's terminal, where it says them.

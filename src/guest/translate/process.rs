@@ -169,19 +169,38 @@ fn numbers(at: &At<'_>) -> Result<Vec<u32>> {
         .collect()
 }
 
+/// The number of a capability, by its name; `None` for one that is not known here.
+fn number_of(name: &str) -> Option<usize> {
+    let word = name.strip_prefix("CAP_").unwrap_or(name);
+    CAPABILITIES.iter().position(|known| *known == word)
+}
+
+/// What to log of capabilities that the process goes without, for nobody here knows them
+/// (runtime-spec, "Linux Process": a warning and no failure).
+pub(super) fn unknown_capabilities(at: &At<'_>) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
+        for item in at.at("capabilities").at(set).items()? {
+            let name = item.some_text()?;
+            if number_of(name).is_none() {
+                notes.push(format!(
+                    "{}: the process goes without {}, which is no capability that is known here",
+                    item.pointer(),
+                    quoted(name)
+                ));
+            }
+        }
+    }
+    Ok(notes)
+}
+
 fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
     if !at.is_set() {
         return Ok(None);
     }
     let set = |name: &str| -> Result<u64> {
         at.at(name).items()?.iter().try_fold(0, |set, item| -> Result<u64> {
-            let name = item.some_text()?;
-            let word = name.strip_prefix("CAP_").unwrap_or(name);
-            let known = CAPABILITIES.iter().position(|known| *known == word);
-            let number = known.ok_or_else(|| {
-                item.wrong(format!("{} is no capability that is known here", quoted(name)))
-            })?;
-            Ok(set | 1 << number)
+            Ok(number_of(item.some_text()?).map_or(set, |number| set | 1 << number))
         })
     };
     let (inheritable, permitted) = (set("inheritable")?, set("permitted")?);
