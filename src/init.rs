@@ -20,5 +20,5 @@ mod text;
 
 pub use description::{
     Attributes, Capabilities, Description, Exec, First, Hook, MemoryPolicy, MountPoint, Node,
-    NodeKind, Process, Rlimit, Scheduler, Seccomp, decode, encode,
+    NodeKind, Process, RLIMITS, Rlimit, Scheduler, Seccomp, decode, encode,
 };

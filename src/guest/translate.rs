@@ -28,7 +28,7 @@ pub(super) use devices::ALWAYS as ALWAYS_ALLOWED;
 use mounts::Mounts;
 use namespaces::Namespaces;
 pub(crate) use options::is_mount_option;
-pub(crate) use process::{CAPABILITIES, RLIMITS};
+pub(crate) use process::CAPABILITIES;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -61,7 +61,8 @@ wire! {
         pub capabilities: Option<Capabilities>,
         /// Limits, set last but before the user is changed.
         pub rlimits: Vec<Rlimit>,
-        /// /proc/self/oom_score_adj. Refusal (EPERM, EACCES) is passed over.
+        /// An exec's oom_score_adj (proc_pid_oom_score_adj(5)); a first process has it from the
+        /// supervisor. Refusal (EPERM, EACCES) is passed over.
         pub oom_score_adj: Option<i32>,
         /// ioprio_set(2): class << 13 | priority.
         pub io_priority: Option<u32>,
@@ -105,6 +106,26 @@ wire! {
         pub ambient: u64,
     }
 }
+
+/// Each at its number, without the RLIMIT_ in front (getrlimit(2)).
+pub const RLIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
 
 wire! {
     /// One limit (setrlimit(2)).

@@ -224,7 +224,7 @@ fn a_limit_that_cannot_be_set_is_named() {
     let limit = Rlimit { resource: libc::RLIMIT_NOFILE, soft: 2, hard: 1 };
     let (failure, status) = fails(Process { rlimits: vec![limit], ..shell("true") });
     assert_eq!((failure.errno, status), (libc::EINVAL, 126));
-    assert_eq!(failure.text, "set the limit of resource 7 to 2 and 1: Invalid argument");
+    assert_eq!(failure.text, "set RLIMIT_NOFILE to 2 and 1: Invalid argument");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::at::At;
 use crate::config::input::quoted;
-use crate::guest::translate::{CAPABILITIES, RLIMITS};
+use crate::guest::translate::CAPABILITIES;
+use crate::init::RLIMITS;
 use std::collections::BTreeSet;
 
 pub(super) fn check(at: &At<'_>) {

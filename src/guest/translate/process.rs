@@ -3,7 +3,7 @@
 use super::cursor::At;
 use crate::config::input::quoted;
 use crate::error::Result;
-use crate::init::{Capabilities, MemoryPolicy, Process, Rlimit, Scheduler};
+use crate::init::{Capabilities, MemoryPolicy, Process, RLIMITS, Rlimit, Scheduler};
 
 /// Bit n is the capability at n (capabilities(7), linux/capability.h).
 pub(crate) const CAPABILITIES: [&str; 41] = [
@@ -48,26 +48,6 @@ pub(crate) const CAPABILITIES: [&str; 41] = [
     "PERFMON",
     "BPF",
     "CHECKPOINT_RESTORE",
-];
-
-/// Each at its number (getrlimit(2)).
-pub(crate) const RLIMITS: [&str; 16] = [
-    "CPU",
-    "FSIZE",
-    "DATA",
-    "STACK",
-    "CORE",
-    "RSS",
-    "NPROC",
-    "NOFILE",
-    "MEMLOCK",
-    "AS",
-    "LOCKS",
-    "SIGPENDING",
-    "MSGQUEUE",
-    "NICE",
-    "RTPRIO",
-    "RTTIME",
 ];
 
 /// sched(7): the name of each policy, and its number.
@@ -169,6 +149,26 @@ fn numbers(at: &At<'_>) -> Result<Vec<u32>> {
         .collect()
 }
 
+fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
+    if !at.is_set() {
+        return Ok(None);
+    }
+    let set = |name: &str| -> Result<u64> {
+        at.at(name).items()?.iter().try_fold(0, |set, item| -> Result<u64> {
+            Ok(number_of(item.some_text()?).map_or(set, |number| set | 1 << number))
+        })
+    };
+    let (inheritable, permitted) = (set("inheritable")?, set("permitted")?);
+    Ok(Some(Capabilities {
+        bounding: set("bounding")?,
+        effective: set("effective")?,
+        inheritable,
+        permitted,
+        // The kernel refuses others, for which crun and runc do not fail (capabilities(7)).
+        ambient: set("ambient")? & inheritable & permitted,
+    }))
+}
+
 /// The number of a capability, by its name; `None` for one that is not known here.
 fn number_of(name: &str) -> Option<usize> {
     let word = name.strip_prefix("CAP_").unwrap_or(name);
@@ -192,26 +192,6 @@ pub(super) fn unknown_capabilities(at: &At<'_>) -> Result<Vec<String>> {
         }
     }
     Ok(notes)
-}
-
-fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
-    if !at.is_set() {
-        return Ok(None);
-    }
-    let set = |name: &str| -> Result<u64> {
-        at.at(name).items()?.iter().try_fold(0, |set, item| -> Result<u64> {
-            Ok(number_of(item.some_text()?).map_or(set, |number| set | 1 << number))
-        })
-    };
-    let (inheritable, permitted) = (set("inheritable")?, set("permitted")?);
-    Ok(Some(Capabilities {
-        bounding: set("bounding")?,
-        effective: set("effective")?,
-        inheritable,
-        permitted,
-        // The kernel refuses others, for which crun and runc do not fail (capabilities(7)).
-        ambient: set("ambient")? & inheritable & permitted,
-    }))
 }
 
 fn rlimits(at: &At<'_>) -> Result<Vec<Rlimit>> {

@@ -3,7 +3,7 @@
 use super::failure::{Context, Failure};
 use super::paths::{self, Proc};
 use super::sys::{self, Errno, Strings};
-use crate::description::{Capabilities, MemoryPolicy, Process};
+use crate::description::{Capabilities, MemoryPolicy, Process, RLIMITS};
 use crate::protocol::FIRST_PASSED;
 use crate::text;
 use alloc::borrow::ToOwned;
@@ -21,7 +21,8 @@ pub fn limit_cpus(cpus: &[u32]) -> Result<(), Failure> {
     sys::set_cpus(cpus).context(|| format!("run on the CPUs {cpus:?}"))
 }
 
-/// A host may not let anybody lower it (CAP_SYS_RESOURCE); that alone stops no container.
+/// An exec's, as long as it is on the host. One that may not be lowered (CAP_SYS_RESOURCE) stops no
+/// container.
 pub fn set_oom_score(score: Option<i32>) -> Result<(), Failure> {
     let Some(score) = score else { return Ok(()) };
     let written =
@@ -65,10 +66,8 @@ fn apply(process: &Process, proc: Option<Proc>) -> Result<Strings, Failure> {
     sys::set_umask(process.umask.unwrap_or(0o022));
     for limit in &process.rlimits {
         sys::set_limit(limit).context(|| {
-            format!(
-                "set the limit of resource {} to {} and {}",
-                limit.resource, limit.soft, limit.hard
-            )
+            let name = RLIMITS.get(limit.resource as usize).unwrap_or(&"?");
+            format!("set RLIMIT_{name} to {} and {}", limit.soft, limit.hard)
         })?;
     }
     let moved = match sys::change_folder(&process.cwd) {
@@ -278,6 +277,9 @@ fn execute(process: &Process, env: &Strings) -> Failure {
     let mut forbidden = None;
     for candidate in text::candidates(program, path) {
         match sys::execute(&candidate, &args, env) {
+            error @ Errno(libc::ENOENT) if paths::is_program(&candidate).is_ok() => {
+                return not_executed(&candidate, error);
+            }
             Errno(libc::ENOENT | libc::ENOTDIR) => {}
             // There is one that may not be run; another may come.
             Errno(libc::EACCES) => forbidden = forbidden.or(Some(candidate)),
@@ -290,6 +292,9 @@ fn execute(process: &Process, env: &Strings) -> Failure {
 fn not_executed(path: &str, error: Errno) -> Failure {
     let status = if matches!(error.0, libc::ENOENT | libc::ENOTDIR) { 127 } else { 126 };
     let what = match error.0 {
+        libc::ENOENT if paths::is_program(path).is_ok() => {
+            format!("exec `{path}`, which is there: its interpreter or its dynamic loader is not")
+        }
         libc::ENOENT => format!("executable file `{path}` not found"),
         _ => format!("exec `{path}`"),
     };
