@@ -34,6 +34,7 @@ use gate::{AtGate, Gate};
 use resources::DeviceRule;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -255,8 +256,8 @@ impl Guest {
             &Host {
                 driver,
                 cgroup2: is_unified(),
-                rootfs: &rootfs,
                 bundle: &self.place.bundle,
+                rootfs: &rootfs,
                 gate: &gate,
                 program: &program,
                 cgroup: &self.cgroup,
@@ -342,6 +343,9 @@ impl Guest {
         let mut first = translation.first;
         first.state = self.state(&spec, "created", pid);
         let mut process = translation.process;
+        if let Some(score) = process.oom_score_adj.take() {
+            self.set_oom_score(pid, score)?;
+        }
         (process.passed_fds, process.listen_fds) = io.more.counts()?;
         let description = Description { process, first: Some(first), exec: None };
         let (master, child) = terminal_or(terminal, &spec["process"], pid, io.child)?;
@@ -359,6 +363,29 @@ impl Guest {
         live.waiting = Some(at_gate);
         live.created = true;
         Ok(Process::Foreign(init))
+    }
+
+    /// Sets the init's oom_score_adj (proc_pid_oom_score_adj(5)), which only the host's root may
+    /// lower, and not a root of the guest's own.
+    fn set_oom_score(&self, pid: i32, score: i32) -> Result<()> {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        let init = self.live().init;
+        let written = fs::File::options().write(true).open(&path).and_then(|mut file| {
+            // Now, for what is open stays this process's.
+            match init.is_some_and(|init| init.is_alive()) {
+                true => file.write_all(score.to_string().as_bytes()),
+                false => Err(ErrorKind::NotFound.into()),
+            }
+        });
+        match written {
+            // Without CAP_SYS_RESOURCE; that alone stops no container.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                log::warn!(container = self.place.id.as_str();
+                    "/process/oomScoreAdj: write {score} to {path}: {error}; it stays as it is");
+                Ok(())
+            }
+            other => other.context(|| format!("/process/oomScoreAdj: write {score} to {path}")),
+        }
     }
 
     /// Lets the guest's init become the container's process.

@@ -95,7 +95,11 @@ pub const FIELDS: &[Field] = &[
     init("/process/noNewPrivileges", "PR_SET_NO_NEW_PRIVS"),
     init("/process/apparmorProfile", "attr/apparmor/exec"),
     init("/process/selinuxLabel", "attr/exec"),
-    init("/process/oomScoreAdj", "/proc/self/oom_score_adj"),
+    supervisor(
+        "/process/oomScoreAdj",
+        "/proc/<pid>/oom_score_adj, an exec's by the init; passed over where the host does not let \
+         it be lowered",
+    ),
     init("/process/scheduler/{policy,nice,priority,runtime,deadline,period}", "sched_setattr(2)"),
     init("/process/scheduler/flags/*", "sched_setattr(2)"),
     init("/process/ioPriority/{class,priority}", "ioprio_set(2)"),

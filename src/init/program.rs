@@ -63,7 +63,6 @@ fn follow(gate: &mut Gate) -> Result<core::convert::Infallible, Failure> {
     hooks::run("startContainer", &first.start_hooks, &first.state)?;
     let process = &description.process;
     become_process::limit_cpus(&process.cpus_initial)?;
-    become_process::set_oom_score(process.oom_score_adj)?;
     Err(become_process::run(process, None))
 }
 

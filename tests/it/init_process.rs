@@ -183,7 +183,6 @@ fn limits_priorities_and_cpus_are_as_described() {
             Rlimit { resource: libc::RLIMIT_NOFILE, soft: 100, hard: 200 },
             Rlimit { resource: libc::RLIMIT_CORE, soft: 0, hard: 0 },
         ],
-        oom_score_adj: Some(500),
         // IOPRIO_CLASS_IDLE.
         io_priority: Some(3 << 13),
         scheduler: Some(Scheduler {
@@ -196,7 +195,7 @@ fn limits_priorities_and_cpus_are_as_described() {
         // MPOL_BIND.
         memory_policy: Some(MemoryPolicy { mode: 2, nodes: vec![0] }),
         ..shell(
-            "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; \
+            "ulimit -Sn; ulimit -Hn; ulimit -c; \
              grep Cpus_allowed_list /proc/self/status; cut -d' ' -f19,41 /proc/self/stat; \
              cat /proc/self/personality; ionice -p $$; grep -c ' bind:0 ' /proc/self/numa_maps \
              | sed 's/[1-9][0-9]*/bound/'",
@@ -204,7 +203,7 @@ fn limits_priorities_and_cpus_are_as_described() {
     };
     assert_eq!(
         guest::run(&first(process)),
-        "100\n200\n0\n500\nCpus_allowed_list:\t0\n7 3\n00040000\nidle\nbound\n"
+        "100\n200\n0\nCpus_allowed_list:\t0\n7 3\n00040000\nidle\nbound\n"
     );
 }
 
