@@ -5,6 +5,7 @@ use crate::support::Scene;
 use crate::support::fifo::{Reader, Stdio};
 use containerd_shim_protos::api::CreateTaskRequest;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 
 /// What a process can tell of itself.
 const REPORT: &str = r"
@@ -303,4 +304,126 @@ async fn namespaces_shared_and_absent() {
     .await;
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
     assert!(said.contains(own.to_str().unwrap()), "{said}");
+}
+
+#[tokio::test]
+async fn mounts_in_what_is_read_only_and_from_the_bundle() {
+    let said = same(
+        "touch /run/x || echo ro; touch /run/deep/x && echo rw; grep -c root /var/from",
+        |spec| {
+            spec["mounts"].as_array_mut().unwrap().extend([
+                json!({ "destination": "/run", "type": "tmpfs", "source": "run",
+                        "options": ["ro", "mode=755"] }),
+                json!({ "destination": "/run/deep", "type": "tmpfs", "source": "deep" }),
+                json!({ "destination": "/var", "type": "tmpfs", "source": "var" }),
+                json!({ "destination": "/var/from", "type": "bind", "source": "config.json",
+                        "options": ["bind", "ro"] }),
+            ]);
+        },
+    )
+    .await;
+    assert!(said.contains("ro\nrw\n"), "{said}");
+}
+
+#[tokio::test]
+async fn mounts_that_are_not_shared() {
+    for word in ["private", "slave", "rprivate"] {
+        let said = same("cut -d' ' -f5,7 /proc/self/mountinfo | grep -E '^/(tmp|run)? '", |spec| {
+            spec["linux"]["rootfsPropagation"] = word.into();
+            spec["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({ "destination": "/run", "type": "bind", "source": "/etc",
+                        "options": ["rbind"] }));
+        })
+        .await;
+        assert_eq!(said, "/ -\n/tmp -\n/run -\n", "{word}");
+    }
+}
+
+#[tokio::test]
+async fn capabilities_that_nobody_knows_are_passed_over() {
+    same(REPORT, |spec| {
+        let some = json!(["CAP_CHOWN", "CAP_OF_TOMORROW"]);
+        spec["process"]["capabilities"] =
+            json!({ "bounding": some, "effective": some, "permitted": some });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hooks_begin_in_the_bundle() {
+    let said = same("cat /var/*", |spec| {
+        let folder = tempfile::Builder::new().prefix("hooks").tempdir_in("/run").unwrap().keep();
+        let hook = |kind: &str| {
+            let file = folder.join(kind);
+            let script = format!("grep -c ociVersion config.json > {}", file.display());
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"] }])
+        };
+        let kinds = ["prestart", "createRuntime", "createContainer"];
+        spec["hooks"] = kinds.into_iter().map(|kind| (kind.to_owned(), hook(kind))).collect();
+        spec["mounts"].as_array_mut().unwrap().push(
+            json!({ "destination": "/var", "type": "bind", "source": folder, "options": ["bind"] }),
+        );
+    })
+    .await;
+    assert_eq!(said, "1\n1\n1\n");
+}
+
+/// Not beside crun 1.8, which fails at nanoseconds.
+#[tokio::test]
+async fn clocks_have_the_offsets_that_are_asked_for() {
+    let with = async |boottime: Value| {
+        run("lxc", "cat /proc/self/timens_offsets | tr -s ' '", &|spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "time" }));
+            spec["linux"]["timeOffsets"] =
+                json!({ "boottime": boottime, "monotonic": { "nanosecs": 7 } });
+        })
+        .await
+    };
+    let (said, status) = with(json!({ "secs": 86400 })).await;
+    assert_eq!((said.as_str(), status.as_str()), ("monotonic 0 7\nboottime 86400 0\n", "0"));
+    let (said, status) = with(json!({ "secs": 86400, "nanosecs": 5 })).await;
+    assert_eq!(status, "not created", "{said}");
+    assert!(said.contains("/linux/timeOffsets/boottime/nanosecs"), "{said}");
+}
+
+#[tokio::test]
+async fn a_program_whose_interpreter_is_not_there() {
+    let folder = tempfile::Builder::new().prefix("programs").tempdir_in("/run").unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/no/such/shell\n").unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    for program in ["script", "/var/script"] {
+        let (said, status) = run("lxc", "", &|spec| {
+            spec["process"]["args"] = json!([program]);
+            spec["process"]["env"] = json!(["PATH=/bin:/var"]);
+            spec["mounts"].as_array_mut().unwrap().push(json!({
+                "destination": "/var", "type": "bind", "source": folder.path(),
+                "options": ["bind"],
+            }));
+        })
+        .await;
+        assert_eq!(status, "not started", "{said}");
+        assert!(said.contains("exec `/var/script`, which is there: its interpreter"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_score_for_the_oom_killer_is_there_before_the_start() {
+    for backend in ["crun", "lxc"] {
+        let scene = Scene::new();
+        let bundle = scene.bundle("c", &["sleep", "1000"]).edit(|spec| {
+            spec["annotations"] = json!({ "io.nexcage.backend": backend });
+            spec["process"]["oomScoreAdj"] = 777.into();
+        });
+        let task = scene.supervisor(&bundle).await;
+        let pid = task.create(&bundle.create()).await.unwrap();
+        let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        assert_eq!(score, "777\n", "{backend}");
+        task.kill("c", "", 9).await.unwrap();
+        task.wait("c", "").await.unwrap();
+        task.delete("c", "").await.unwrap();
+    }
 }
