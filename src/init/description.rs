@@ -251,6 +251,13 @@ wire! {
     }
 }
 
+impl Attributes {
+    /// It sets or clears flags.
+    pub fn has_flags(&self) -> bool {
+        self.set | self.clear != 0
+    }
+}
+
 wire! {
     /// A device node (mknod(2)).
     pub struct Node {

@@ -159,3 +159,69 @@ async fn what_is_mounted_in_a_shared_mount_is_on_the_host() {
     // crun, too, leaves what the bundle has mounted in the volume.
     assert_eq!(mounts, [["", "made/in", "made"]; 2]);
 }
+
+/// Whoever else has a volume may put links into it at any moment: here between LXC's mounts and what
+/// the init does with them. A mount that may be written must not make another one so.
+#[tokio::test]
+async fn a_link_put_into_a_volume_meanwhile_opens_no_other_mount() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    for path in ["protected", "writable", "volume/way/mount"] {
+        fs::create_dir_all(at(path)).unwrap();
+    }
+    let swap = format!("cd {} && mv way gone && ln -s /tmp way", at("volume").display());
+    let bind = |source: &str, destination: &str, options: &[&str]| {
+        json!({
+            "destination": destination, "type": "bind", "source": at(source), "options": options,
+        })
+    };
+    let script = "touch /tmp/mount/new; cat /proc/self/mountinfo";
+    let (said, status) = run("lxc", script, &|spec: &mut Value| {
+        spec["hooks"]["createContainer"] = json!([{
+            "path": "/bin/sh", "args": ["sh", "-c", swap], "env": ["PATH=/usr/bin:/bin"],
+        }]);
+        let mounts = [
+            bind("protected", "/tmp/mount", &["bind", "ro"]),
+            bind("volume", "/tmp/volume", &["bind"]),
+            bind("writable", "/tmp/volume/way/mount", &["bind", "rw"]),
+        ];
+        add(spec, &mounts);
+    })
+    .await;
+    assert!(at("volume/gone").exists(), "the hook has not run: {said} {status}");
+    assert!(!at("protected/new").exists(), "what is read-only was written: {said}");
+    let line = said.lines().find(|line| line.contains("/protected /tmp/mount "));
+    assert!(line.is_some_and(|line| line.contains(" /tmp/mount ro,")), "{said}");
+}
+
+/// Mounts in volumes, and in what is mounted there, have their own options.
+#[tokio::test]
+async fn mounts_in_volumes_are_as_they_say() {
+    let volume = Volume::new();
+    fs::create_dir(volume.at("in")).unwrap();
+    fs::create_dir(volume.at("empty")).unwrap();
+    let script = "exec 2>&1; cd /tmp/v; touch new deep/new; touch in/side && echo side; \
+                  touch empty/f/x && echo x; cat in/app; ls -a empty empty/f";
+    let [crun, lxc] = [run_in(&volume, "crun", script).await, run_in(&volume, "lxc", script).await];
+    assert_eq!(crun, lxc);
+    assert!(lxc.0.contains("side\nx\n"), "{lxc:?}");
+}
+
+async fn run_in(volume: &Volume, backend: &str, script: &str) -> (String, String) {
+    run(backend, script, &|spec| {
+        let of = |path: &str, destination: &str, options: &[&str]| {
+            let mut mount = volume.mount(destination, options);
+            mount["source"] = volume.at(path).to_str().unwrap().into();
+            mount
+        };
+        let tmpfs = json!({ "destination": "/tmp/v/empty", "type": "tmpfs", "source": "tmpfs" });
+        let mounts = [
+            of("", "/tmp/v", &["rbind", "rro"]),
+            of("deep", "/tmp/v/in", &["bind", "rw"]),
+            tmpfs,
+            of("deep", "/tmp/v/empty/f", &["bind", "rw"]),
+        ];
+        add(spec, &mounts);
+    })
+    .await
+}

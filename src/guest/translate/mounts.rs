@@ -6,9 +6,11 @@
 //! happens to remount, so flags, propagation and whatever it has no word for are the init's.
 //!
 //! Bind mounts that LXC cannot make are the supervisor's ([`Bind`]): those through which mounts are
-//! to appear on the host, for LXC's guests begin as slaves of it, and those with mapped ids, for
-//! LXC knows no mapping but the guest's own. They come when LXC's are there, so nothing of LXC's
-//! can be in them.
+//! to appear on the host, for LXC's guests begin as slaves of it, those with mapped ids, for LXC
+//! knows no mapping but the guest's own, and those that are in a folder of the host's. Whoever else
+//! has such a volume may put a link on the way to them at any moment, and LXC looks them up by path
+//! more than once, on the host at that. They come when LXC's are there, so nothing of LXC's can be
+//! in them.
 
 use super::config::{Config, fstab_word};
 use super::cursor::At;
@@ -44,12 +46,14 @@ struct Done {
     given: bool,
     /// It is the host's, too.
     shared: bool,
+    /// It is a folder of the host's, or in one: others may change what leads to a place in it.
+    foreign: bool,
 }
 
 impl Done {
     fn new(said: impl Into<String>, path: impl Into<String>, inside: Inside) -> Self {
         let (said, path) = (said.into(), path.into());
-        Self { said, path, inside, given: false, shared: false }
+        Self { said, path, inside, given: false, shared: false, foreign: false }
     }
 }
 
@@ -176,11 +180,21 @@ impl<'a> Mounts<'a> {
         if is_bind {
             return self.bind(mount, said, path, options);
         }
-        if let Some(outer) = self.outer(&path).filter(|outer| outer.given) {
-            return Err(destination.refused(format!(
-                "LXC mounts it before the init mounts {}, which would hide it: mount it elsewhere",
-                quoted(&format!("/{}", outer.said))
-            )));
+        if let Some(outer) = self.outer(&path) {
+            let place = quoted(&format!("/{}", outer.said));
+            if outer.given {
+                return Err(destination.refused(format!(
+                    "LXC mounts it before the init mounts {place}, which would hide it: mount it \
+                     elsewhere"
+                )));
+            }
+            // LXC would make its place by a path that others may change.
+            if outer.foreign && matches!(outer.inside, Inside::Fresh) && outer.path != path {
+                return Err(destination.refused(format!(
+                    "{place} is in a volume, where LXC cannot safely make a folder for it: mount \
+                     it elsewhere"
+                )));
+            }
         }
         self.check_mappings(mount, &options)?;
         match (kind, path.as_str()) {
@@ -265,7 +279,8 @@ impl<'a> Mounts<'a> {
         };
         self.attributes(&path, &rest, false);
         let inside = if fresh { Inside::Fresh } else { Inside::Fixed };
-        self.done.push(Done::new(said, path, inside));
+        let foreign = self.outer(&path).is_some_and(|outer| outer.foreign);
+        self.done.push(Done { foreign, ..Done::new(said, path, inside) });
         Ok(())
     }
 
@@ -303,8 +318,10 @@ impl<'a> Mounts<'a> {
         let shared = self.propagation == libc::MS_SHARED
             && matches!(options.propagation, 0 | libc::MS_SHARED);
         let outer = self.outer(&path);
-        let in_given = outer.is_some_and(|outer| outer.given);
-        let given = shared || in_given || matches!(ids, Ids::Others(_));
+        let given = shared
+            || matches!(ids, Ids::Others(_))
+            || outer.is_some_and(|outer| outer.given || outer.foreign);
+        let foreign = outer.is_some_and(|outer| outer.foreign) || matches!(kind, Missing::Folder);
         if let Some(outer) = outer.filter(|outer| outer.shared && outer.path != path) {
             self.notes.push(format!(
                 "{}: what is mounted on {} is mounted on the host, too, for {} is shared with it, \
@@ -359,7 +376,7 @@ impl<'a> Mounts<'a> {
             Missing::Folder => Inside::Host(PathBuf::from(source)),
             Missing::File => Inside::Fixed,
         };
-        self.done.push(Done { given, shared, ..Done::new(said, path, inside) });
+        self.done.push(Done { given, shared, foreign, ..Done::new(said, path, inside) });
         Ok(())
     }
 

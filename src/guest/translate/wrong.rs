@@ -236,6 +236,15 @@ fn what_lxc_cannot_have_is_refused_with_its_place() {
     let error = translated(&with(inside, "/linux/rootfsPropagation", json!("rshared")));
     let error = error.err().unwrap().to_string();
     assert!(error.starts_with("/mounts/1/destination: LXC mounts it before"), "{error}");
+    let mut inside = vec![
+        mount("/v", "bind", "/var/lib/kubelet/pods/0a/volumes/data", &["rbind"]),
+        mount("/v/t", "tmpfs", "x", &[]),
+    ];
+    assert!(translated(&with(spec(), "/mounts", json!(inside))).is_ok());
+    inside.push(mount("/v/t/t", "tmpfs", "x", &[]));
+    let error = translated(&with(spec(), "/mounts", json!(inside))).err().unwrap().to_string();
+    let said = "/mounts/2/destination: \"/v/t\" is in a volume";
+    assert!(error.starts_with(said), "{error}");
     let missing = with(spec(), "/mounts", json!([mount("/x", "bind", "/missing", &[])]));
     assert_eq!(translated(&missing).err().unwrap().kind(), Kind::NotFound);
 }

@@ -17,14 +17,15 @@ pub fn set_up(first: &First, given: Vec<Fd>, process: &Process) -> Result<(), Fa
     if let Some(name) = &first.domainname {
         sys::set_domain_name(name).context(|| format!("set the domain name {name}"))?;
     }
-    let (propagations, flags): (Vec<_>, Vec<_>) =
-        first.attributes.iter().partition(|wanted| wanted.set | wanted.clear == 0);
+    let (flags, propagations): (Vec<_>, Vec<_>) =
+        first.attributes.iter().partition(|wanted| wanted.has_flags());
     // First, or what is mounted next would appear in mounts that are to be the guest's own.
     for attributes in propagations {
         mounts::set_attributes(&root, attributes)?;
     }
-    for (mount, point) in given.into_iter().zip(&first.mounts) {
-        mounts::put(&root, &mount, point)?;
+    let given: Vec<_> = given.into_iter().zip(&first.mounts).collect();
+    for (mount, point) in &given {
+        mounts::put(&root, mount, point)?;
     }
     for node in &first.devices {
         make_device(&root, node)?;
@@ -41,6 +42,10 @@ pub fn set_up(first: &First, given: Vec<Fd>, process: &Process) -> Result<(), Fa
     drop(paths::make_folders(&root, &process.cwd)?);
     for attributes in flags {
         mounts::set_attributes(&root, attributes)?;
+    }
+    // Later than the flags of those that they are in, which may mean all below.
+    for (mount, point) in &given {
+        mounts::set_flags(mount, point)?;
     }
     mounts::mask(&root, &first.masked)?;
     for path in &first.readonly {

@@ -7,9 +7,9 @@ use crate::description::{Attributes, MountPoint};
 use alloc::format;
 use alloc::string::String;
 
-/// Gives a mount of the supervisor's its place.
+/// Gives a mount of the supervisor's its place, and has what is mounted in it appear where it is to.
 pub fn put(root: &Fd, mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
-    let MountPoint { path, folder, attributes } = point;
+    let MountPoint { path, folder, .. } = point;
     let target = match paths::place(root, path)? {
         Some(target) => target,
         None if *folder => paths::make_folders(root, path)?,
@@ -20,7 +20,20 @@ pub fn put(root: &Fd, mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
     };
     sys::attach(mount, &target).context(|| format!("mount what is to be at {path}"))?;
     // Now, for in a shared mount it has become a shared one.
-    attributes.iter().try_for_each(|wanted| apply(mount, wanted))
+    point
+        .attributes
+        .iter()
+        .filter(|wanted| !wanted.has_flags())
+        .try_for_each(|wanted| apply(mount, wanted))
+}
+
+/// Sets the flags of such a mount.
+pub fn set_flags(mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
+    point
+        .attributes
+        .iter()
+        .filter(|wanted| wanted.has_flags())
+        .try_for_each(|wanted| apply(mount, wanted))
 }
 
 /// A file where nothing is.
@@ -32,7 +45,7 @@ fn new_file(folder: &Fd, name: &str, mode: u32) -> sys::Result<Fd> {
 /// What LXC's mount options cannot say.
 pub fn set_attributes(root: &Fd, wanted: &Attributes) -> Result<(), Failure> {
     let path = &wanted.path;
-    let Some(mount) = paths::place(root, path)? else {
+    let Some(mount) = paths::place_of_mount(root, path)? else {
         return Err(Failure::new(format!("{path} is not there to set attributes of its mount")));
     };
     apply(&mount, wanted)

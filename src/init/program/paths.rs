@@ -10,7 +10,17 @@ const FOLLOW: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 
 /// Opens as a place only (O_PATH); `None` if there is nothing.
 pub fn place(root: &Fd, path: &str) -> Result<Option<Fd>, Failure> {
-    match sys::open(At::Folder(root), path, libc::O_PATH, 0, FOLLOW) {
+    look_up(root, path, FOLLOW)
+}
+
+/// The same of a path that LXC has mounted something at, which has no links in it: one that is
+/// there by now was put there to lead astray.
+pub fn place_of_mount(root: &Fd, path: &str) -> Result<Option<Fd>, Failure> {
+    look_up(root, path, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS)
+}
+
+fn look_up(root: &Fd, path: &str, how: u64) -> Result<Option<Fd>, Failure> {
+    match sys::open(At::Folder(root), path, libc::O_PATH, 0, how) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(error) => Err(Failure::of(&format!("open {path}"), error)),
