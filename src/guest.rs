@@ -261,6 +261,7 @@ impl Guest {
                 gate: &gate,
                 program: &program,
                 cgroup: &self.cgroup,
+                network: &format!("/proc/{}/ns/net", std::process::id()),
                 console: terminal,
                 resolve: &|path| root.resolve(path),
                 exists: &kind_of,

@@ -1,8 +1,10 @@
 //! LXC: the bundle runs as a guest of lxc-start, which is a child of the supervisor and the
 //! parent of the container's process.
 //!
-//! The lxcpath of a guest is the container's own folder and its name the container's id, so
-//! `lxc-info -P /run/nexcage/default/web-1 -n web-1` looks at it with LXC's own tools.
+//! The lxcpath of a guest is the container's own folder and its name the container's id. LXC's own
+//! tools find it from its monitor's network namespace only:
+//! `nsenter --net --target PID lxc-info -P /run/nexcage/default/web-1 -n web-1`, where PID is that
+//! of lxc-start.
 
 use super::{Backend, Place, ProcessIo, oci};
 use crate::config::{BackendName, Config};
@@ -165,8 +167,12 @@ impl Lxc {
             .context(|| format!("write {}", path.display()))
     }
 
+    /// It gets a network of its own: its command socket has no file, and LXC obeys whoever is root
+    /// and finds it. In the host's network that is also root of every container that shares it,
+    /// however few capabilities it has.
     fn spawn(&self) -> Result<Child> {
         Command::new(&self.settings.start)
+            .without_network()
             .args(["--foreground", "--quiet", "--name", self.name(), "--lxcpath"])
             .arg(self.lxcpath())
             .arg("--logfile")

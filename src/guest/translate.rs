@@ -84,6 +84,8 @@ pub struct Host<'a> {
     pub program: &'a Path,
     /// The guest's cgroup relative to each hierarchy's top, without a slash in front.
     pub cgroup: &'a str,
+    /// The network namespace of the host, which LXC's monitor is not in.
+    pub network: &'a str,
     /// The process has a terminal.
     pub console: bool,
     /// Where a path of the guest ends in its root once links have been followed, relative to it.

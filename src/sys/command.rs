@@ -141,6 +141,17 @@ impl Command {
         self
     }
 
+    /// Gives it a network namespace of its own, with nothing in it.
+    #[must_use]
+    pub fn without_network(mut self) -> Self {
+        #[expect(unsafe_code, reason = "code between fork and exec")]
+        // SAFETY: unshare is async-signal-safe, and nothing here allocates.
+        unsafe {
+            self.inner.pre_exec(|| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?));
+        }
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors

@@ -164,3 +164,42 @@ async fn a_guest_that_could_not_be_made_leaves_no_cgroup() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// LXC's monitor obeys whoever finds its socket and is root, which every container in the host's
+/// network may be.
+#[tokio::test]
+async fn nobody_in_the_hosts_network_finds_lxcs_socket() {
+    for mapped in [false, true] {
+        let scene = node::scene("lxc");
+        let script = "cat /proc/net/unix > /tmp/v/seen; ip link show lo > /tmp/v/links; sleep 1000";
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let seen = scene.folder().join("v");
+        fs::create_dir(&seen).unwrap();
+        fs::set_permissions(&seen, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let bundle = bundle(&scene, script, |spec| {
+            if mapped {
+                crate::guest_images::mapped(spec);
+            }
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "network");
+            spec["mounts"].as_array_mut().unwrap().push(json!({
+                "destination": "/tmp/v", "type": "bind", "source": seen, "options": ["bind"],
+            }));
+        });
+        let task = scene.supervisor(&bundle).await;
+        let pid = task.create(&bundle.create()).await.unwrap();
+        assert_eq!(fs::read_link(format!("/proc/{pid}/ns/net")).unwrap(), own);
+        task.start("c", "").await.unwrap();
+        eventually("it has looked", || seen.join("links").metadata().ok().map(|_| ()));
+        let from_inside = fs::read_to_string(seen.join("seen")).unwrap();
+        assert!(from_inside.contains("Num"), "{from_inside}");
+        for text in [from_inside, fs::read_to_string("/proc/net/unix").unwrap()] {
+            let sockets: Vec<_> =
+                text.lines().filter(|line| line.contains(&scene.namespace)).collect();
+            assert!(!sockets.iter().any(|line| line.ends_with("command")), "{sockets:?}");
+        }
+        task.kill("c", "", 9).await.unwrap();
+        task.wait("c", "").await.unwrap();
+        task.delete("c", "").await.unwrap();
+    }
+}

@@ -241,6 +241,7 @@ fn translated(spec: &Value, driver: Driver, host: &Host<'_>) -> Result<()> {
             gate: &place.folder.path().join("gate"),
             program: &place.folder.path().join("nexcage-init"),
             cgroup: &cgroup,
+            network: "/proc/self/ns/net",
             console: spec["process"]["terminal"] == true,
             resolve: &|path| match &root {
                 Some(root) => root.resolve(path),

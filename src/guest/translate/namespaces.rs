@@ -87,6 +87,9 @@ impl Namespaces {
             match found {
                 // Proxmox has cgroups of its own for its guests, below which others do not look.
                 None if *key == "cgroup" && host.driver == Driver::Pct => {}
+                None if *key == "net" && host.driver == Driver::Lxc => {
+                    config.line("lxc.namespace.share.net", host.network, POINTER)?;
+                }
                 None => kept.push(*key),
                 Some(Some(path)) => {
                     config.line(&format!("lxc.namespace.share.{key}"), path, POINTER)?;

@@ -40,6 +40,7 @@ pub(super) fn host(console: bool) -> Host<'static> {
         gate: Path::new("/run/nexcage/default/web-1/gate"),
         program: Path::new("/run/nexcage/.init/1/nexcage-init"),
         cgroup: "default/web-1",
+        network: "/proc/17/ns/net",
         console,
         resolve: &resolve,
         exists: &exists,
