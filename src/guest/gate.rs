@@ -1,7 +1,7 @@
 //! The gate: the socket at which a guest's init waits, and what is said there
 //! (`init/protocol.rs`).
 //!
-//! Its file lies in a folder that only root enters, and is mounted into one guest. One connection
+//! Its file lies in a folder that only root enters, and root of the guest, and is mounted into one guest. One connection
 //! is accepted, from the process that is expected; then the socket is closed and its file removed,
 //! so whatever connects later finds nobody.
 
@@ -12,9 +12,9 @@ use crate::sys::{pidfd, scm};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -47,10 +47,15 @@ impl Gate {
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).context(doing)?;
         bind(fd.as_raw_fd(), &UnixAddr::new(short.as_str()).context(doing)?).context(doing)?;
         let path = folder.join(protocol::SOCKET);
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .context(doing)?;
-        for owned in [folder, program.as_path(), path.as_path()] {
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).context(doing)?;
+        for owned in [program.as_path(), path.as_path()] {
             chown(owned, Some(owner.0), Some(owner.1)).context(doing)?;
+        }
+        if owner != (0, 0) {
+            // Its files are the guest's, and the folder is not: other guests may have the same ids,
+            // and none is to put anything else in its place.
+            chown(folder, None, Some(owner.1)).context(doing)?;
+            fs::set_permissions(folder, Permissions::from_mode(0o750)).context(doing)?;
         }
         listen(&fd, Backlog::new(1).context(doing)?).context(doing)?;
         let listener =
@@ -216,5 +221,30 @@ async fn failure(stream: &mut UnixStream) -> Error {
         0 => Error::unknown(text),
         // The text says it in words already.
         errno => Error::new(Error::from(nix::errno::Errno::from_raw(errno)).kind(), text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// Needs root.
+    #[tokio::test]
+    async fn the_guests_root_has_its_files_and_can_put_nothing_in_their_place() {
+        let parent = tempfile::tempdir().unwrap();
+        for (name, owner, mode) in [("host", (0, 0), 0o700), ("mapped", (100_000, 200_000), 0o750)]
+        {
+            let gate = Gate::open(&parent.path().join(name), owner).unwrap();
+            let facts = |path: &Path| {
+                let facts = fs::symlink_metadata(path).unwrap();
+                (facts.uid(), facts.gid(), facts.mode() & 0o777)
+            };
+            assert_eq!(facts(gate.folder()), (0, owner.1, mode));
+            let (uid, gid) = owner;
+            assert_eq!(facts(&gate.folder().join(protocol::SOCKET)), (uid, gid, 0o600));
+            let program = facts(&gate.folder().join(protocol::PROGRAM));
+            assert_eq!((program.0, program.1), owner);
+        }
     }
 }
