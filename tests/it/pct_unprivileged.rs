@@ -5,6 +5,7 @@ use crate::node::{self, create_with};
 use crate::support::fifo::{Reader, Stdio};
 use crate::support::{Bundle, Scene, bed};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -184,6 +185,40 @@ async fn a_root_that_does_not_fit_is_refused_unless_it_is_copied() {
     let (said, status) = run(&scene, &bundle, &copied).await;
     assert_eq!(status, 0, "{said}");
     assert!(said.starts_with("0\n 0 100000 65536\nnexcage\n"), "{said}");
+}
+
+/// The supervisor's mounts, not LXC's.
+#[tokio::test]
+async fn mounts_in_volumes_are_there() {
+    let scene = node::scene("pct");
+    let volumes = tempfile::Builder::new().prefix("volumes").tempdir_in("/run").unwrap();
+    let at = |path: &str| volumes.path().join(path);
+    for folder in ["", "outer", "inner"] {
+        std::fs::create_dir_all(at(folder)).unwrap();
+        std::fs::set_permissions(at(folder), PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let root = shifted_root(&scene);
+    let script = "exec 2>&1; echo > /tmp/v/w && echo one; echo > /tmp/v/in/w || echo two; \
+                  echo > /tmp/v/in/deep/w && echo three";
+    let bundle = bundle(&scene, script, |spec| {
+        spec["root"]["path"] = json!(root);
+        let places = [
+            ("outer", "/tmp/v", "rw"),
+            ("inner", "/tmp/v/in", "ro"),
+            ("outer", "/tmp/v/in/deep", "rw"),
+        ];
+        std::fs::create_dir(at("inner/deep")).unwrap();
+        for (source, destination, option) in places {
+            spec["mounts"].as_array_mut().unwrap().push(json!({
+                "destination": destination, "type": "bind", "source": at(source),
+                "options": ["bind", option],
+            }));
+        }
+    });
+    let (said, status) = run(&scene, &bundle, UNPRIVILEGED).await;
+    assert_eq!(status, 0, "{said}");
+    assert!(said.starts_with("one\n") && said.ends_with("two\nthree\n"), "{said}");
+    assert!(at("outer/w").exists() && !at("inner/w").exists());
 }
 
 fn mapped(spec: &mut Value, first: u32) {
