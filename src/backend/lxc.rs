@@ -9,6 +9,7 @@
 use super::{Backend, Place, ProcessIo, oci};
 use crate::config::{BackendName, Config};
 use crate::error::{Context, Error, Result};
+use crate::exit::Exit;
 use crate::guest::gate::Gate;
 use crate::guest::translate::Driver;
 use crate::guest::{self, Begun, Guest, told};
@@ -32,6 +33,9 @@ use std::time::Duration;
 
 /// How long LXC may take to put its own things away after a guest's end, before it is killed.
 const CLEANUP: Duration = Duration::from_secs(1);
+
+/// How long a guest may take to be created before the log says so.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// PATH of lxc-start, which needs no program for what it is told to do. Where it finds newuidmap,
 /// it has that write the ids of a user namespace, which root may do itself; newuidmap allows root
@@ -184,7 +188,7 @@ impl Lxc {
     }
 
     /// Why lxc-start ended: the first error in its log, which later ones only follow from.
-    fn why_it_ended(&self) -> Error {
+    fn why_it_ended(&self, exit: Exit) -> Error {
         let mut text = Vec::new();
         let read = fs::File::open(self.log()).and_then(|log| log.take(LOG).read_to_end(&mut text));
         let text = String::from_utf8_lossy(&text);
@@ -194,8 +198,34 @@ impl Lxc {
         };
         Error::unknown(match said {
             Some(said) => said,
-            None => "lxc-start ended before the guest's init came to the gate".to_owned(),
+            None => {
+                let (program, log) = (self.settings.start.display(), self.log());
+                let log = log.display();
+                format!(
+                    "{program} ended with status {} before the guest's init came to the gate, and \
+                     said nothing in {log}: is there no room for that (`df`, `df -i`), does \
+                     `{program} --version` run, or was it killed (`dmesg`)?",
+                    exit.status
+                )
+            }
         })
+    }
+
+    /// Waits for the end of lxc-start, which is to come after the guest's creation, and says in the
+    /// log that the guest is a long time coming: whoever asked for it may not wait for an answer.
+    async fn ended_early(&self, monitor: &Child) -> Error {
+        let exit = match tokio::time::timeout(SLOW, monitor.exited()).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                log::warn!(container = self.name();
+                    "its guest is not there after {} s: {} (pid {}) has not brought its init to \
+                     the gate, or the init is not ready; what LXC says is in {}",
+                    SLOW.as_secs(), self.settings.start.display(), monitor.pid(),
+                    self.log().display());
+                monitor.exited().await
+            }
+        };
+        self.why_it_ended(exit)
     }
 
     async fn make(&self, io: ProcessIo) -> Result<Process> {
@@ -210,14 +240,21 @@ impl Lxc {
         self.guest.clear_cgroup()?;
         self.owns_cgroup.store(true, Ordering::Relaxed);
         let told = told::listen(self.lxcpath(), self.name())?;
-        let source = ExitSource { told, kernel: settings.kernel_tells };
         let monitor = self.spawn()?;
         *self.monitor() = Some(monitor.clone());
         let parent = monitor.pid();
-        let ended = async {
-            monitor.exited().await;
-            self.why_it_ended()
+        let (stuck, cgroup) = (monitor.clone(), self.monitor_path());
+        let end_parent = move || {
+            // Ended meanwhile is what the signal wanted.
+            drop(stuck.signal(libc::SIGKILL));
+            let_die(Cgroup::at(&cgroup));
         };
+        let source = ExitSource {
+            told,
+            kernel: settings.kernel_tells,
+            end_parent: Some(Box::new(end_parent)),
+        };
+        let ended = self.ended_early(&monitor);
         let arrived = gate.accept(|pid| guest::check_parent(pid, parent));
         let begun = Begun { hook_gate, monitor: || Some(parent), arrived, ended, source };
         let init = self.guest.create(prepared, begun, io).await?;
@@ -270,6 +307,11 @@ impl Lxc {
         Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup()))
     }
 
+    /// The path of the monitor's cgroup.
+    fn monitor_path(&self) -> String {
+        format!("/{}", guest::monitor_cgroup(self.guest.cgroup()))
+    }
+
     fn kill_monitor(&self, left: Option<ProcessId>) {
         if let Some(child) = self.monitor().clone() {
             // Ended meanwhile is what the signal wanted.
@@ -277,6 +319,7 @@ impl Lxc {
         } else if let Some(left) = left {
             left.signal(libc::SIGKILL);
         }
+        let_die(self.beside(guest::MONITOR_SUFFIX));
     }
 
     /// Removes the guest's cgroup, of which LXC may leave the one with the limits, and those that
@@ -374,6 +417,14 @@ impl Backend for Lxc {
 
     async fn update(&self, resources: &[u8]) -> Result<()> {
         self.guest.update(resources)
+    }
+}
+
+/// Lets the monitor die that has been sent SIGKILL, if somebody has frozen its cgroup.
+fn let_die(cgroup: Result<Option<Cgroup>>) {
+    let thawed = cgroup.and_then(|cgroup| cgroup.map_or(Ok(()), |cgroup| cgroup.let_die()));
+    if let Err(error) = thawed {
+        log::warn!("let lxc-start die: {error}");
     }
 }
 

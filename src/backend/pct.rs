@@ -482,7 +482,8 @@ impl Pct {
         if reaper::leaves_to_others() {
             self.made().teller = Some(monitord::connect()?);
         }
-        let source = ExitSource { told: exit, kernel: self.settings.kernel_tells };
+        let kernel = self.settings.kernel_tells;
+        let source = ExitSource { told: exit, kernel, end_parent: None };
         let call = self.start_call("start", vmid, ["start".to_owned(), vmid.to_string()])?;
         let arrived = gate.accept(|pid| check_member(pid, vmid));
         let ended = self.ended(vmid, call, stopped);
@@ -572,7 +573,8 @@ impl Backend for Pct {
         let noted = vmid::noted_in(&self.place.folder)?;
         let Some((told, (vmid, _))) = told.zip(noted) else { return Ok(ExitSource::at_hand()) };
         let Heard { exit, .. } = monitord::listen(told, vmid)?;
-        Ok(ExitSource { told: exit, kernel: self.settings.kernel_tells })
+        let kernel = self.settings.kernel_tells;
+        Ok(ExitSource { told: exit, kernel, end_parent: None })
     }
 
     async fn pause(&self) -> Result<()> {

@@ -19,6 +19,9 @@ use tokio::sync::{oneshot, watch as channel};
 /// whoever tells of it has to be heard.
 const STATUS: Duration = Duration::from_secs(5);
 
+/// How long of that its parent has, before it is ended: one that is stopped or frozen never reaps.
+const PARENT: Duration = Duration::from_secs(3);
+
 /// How long the kernel's word waits for the parent's, where one may come, for that is better: of a
 /// process that has halted its pid namespace (reboot(2)) the kernel does not tell the signal that
 /// wait(2) sees.
@@ -30,12 +33,15 @@ pub struct ExitSource {
     pub told: oneshot::Receiver<Exit>,
     /// The kernel may be asked: [`kernel_tells`] has said so.
     pub kernel: bool,
+    /// Ends a parent that does not reap, after which this process does: where it inherits what that
+    /// parent leaves.
+    pub end_parent: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl ExitSource {
     /// The kernel, where it tells; else nobody.
     pub fn at_hand() -> Self {
-        Self { told: oneshot::channel().1, kernel: kernel_tells() }
+        Self { told: oneshot::channel().1, kernel: kernel_tells(), end_parent: None }
     }
 }
 
@@ -116,7 +122,7 @@ impl Foreign {
     ///
     /// # Errors
     /// When the fd cannot be watched.
-    pub fn watch(pid: i32, fd: OwnedFd, source: ExitSource) -> Result<Self> {
+    pub fn watch(pid: i32, fd: OwnedFd, mut source: ExitSource) -> Result<Self> {
         let (sender, exit) = channel::channel(None);
         let watched = watch::watch(fd.try_clone()?, Interest::READABLE)?;
         let process = Self { pid, fd: Some(Arc::new(fd)), exit };
@@ -124,7 +130,20 @@ impl Foreign {
         tokio::spawn(async move {
             // A pidfd is readable from the process's end on, and for ever.
             drop(watched.readable().await);
-            let learnt = tokio::time::timeout(STATUS, status(&watched, source, heir)).await;
+            let end_parent = source.end_parent.take();
+            let learning = tokio::time::timeout(STATUS, status(&watched, source, heir));
+            let mut learning = std::pin::pin!(learning);
+            let learnt = match (tokio::time::timeout(PARENT, &mut learning).await, end_parent) {
+                (Ok(learnt), _) => learnt,
+                (Err(_), Some(end_parent)) => {
+                    log::warn!(
+                        "process {pid} has ended, and its parent does not reap: ending that"
+                    );
+                    end_parent();
+                    learning.await
+                }
+                (Err(_), None) => learning.await,
+            };
             let exit = learnt.ok().flatten();
             let exit = exit.unwrap_or_else(|| {
                 log::error!("process {pid} has ended, and how is not known: reporting 255");
@@ -224,7 +243,7 @@ pub async fn ended(fd: OwnedFd) -> Result<()> {
 
 /// The status of a process that has ended, from the best of those that know it.
 async fn status(watched: &AsyncFd<OwnedFd>, source: ExitSource, mut heir: Heir) -> Option<Exit> {
-    let ExitSource { mut told, kernel } = source;
+    let ExitSource { mut told, kernel, .. } = source;
     let others = async {
         let mut kernels = std::pin::pin!(reaped(watched, kernel));
         tokio::select! {
@@ -283,7 +302,7 @@ mod tests {
             let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
             let fd = open(child.pid()).unwrap();
             let (sender, receiver) = oneshot::channel();
-            let source = ExitSource { told: receiver, kernel };
+            let source = ExitSource { told: receiver, kernel, end_parent: None };
             let foreign = Foreign::watch(child.pid(), fd, source).unwrap();
             match told {
                 Some(status) => sender.send(Exit::exited(status.cast_signed())).unwrap(),
@@ -339,7 +358,8 @@ mod tests {
                 .spawn()
                 .unwrap();
             let pid = i32::try_from(child.id()).unwrap();
-            let source = ExitSource { told: oneshot::channel().1, kernel: false };
+            let (told, kernel) = (oneshot::channel().1, false);
+            let source = ExitSource { told, kernel, end_parent: None };
             let foreign = Foreign::watch(pid, open(pid).unwrap(), source).unwrap();
             drop(child);
             assert_eq!(foreign.exited().await.status, 7);

@@ -58,6 +58,7 @@ mod events;
 mod exec;
 mod guest_exit_by_monitor;
 mod guest_faults;
+mod guest_hangs;
 mod guest_hooks;
 mod guest_images;
 mod guest_many;
