@@ -212,13 +212,19 @@ impl Container {
             _ if all => self.signal_known(signal),
             _ => init.signal(signal).map_err(|_| Error::not_found("process already finished"))?,
         }
-        if signal == libc::SIGKILL
-            && let Some(cgroup) = self.cgroup()
+        if signal == libc::SIGKILL {
+            self.let_die();
+        }
+        Ok(())
+    }
+
+    /// Lets what has been sent SIGKILL die, whoever has frozen it.
+    fn let_die(&self) {
+        if let Some(cgroup) = self.cgroup()
             && let Err(error) = cgroup.let_die()
         {
             log::warn!(container = self.place.id.as_str(); "thaw for SIGKILL: {error}");
         }
-        Ok(())
     }
 
     /// Signals the processes that are known without a cgroup: the first one and the execs.

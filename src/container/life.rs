@@ -467,6 +467,7 @@ impl Life {
             State::Created(Some(init)) => {
                 // Ended meanwhile is what the signal wanted.
                 drop(init.signal(libc::SIGKILL));
+                self.container.let_die();
                 self.deleting = Some(reply);
             }
             state => drop(reply.send(Err(Error::precondition(format!(

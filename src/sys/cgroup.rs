@@ -221,9 +221,8 @@ impl Cgroup {
             }
             found = self.pids();
         }
-        // The container may have frozen cgroups of its own below: each has a state of its own.
-        for folder in self.legacy("freezer").filter(|_| fatal).map(tree).unwrap_or_default() {
-            failure = failure.and(thaw_dying(&folder));
+        if fatal {
+            failure = failure.and(self.let_die());
         }
         failure.map(|()| reached.len())
     }
@@ -245,9 +244,11 @@ impl Cgroup {
 
     /// Lets what has been sent SIGKILL die: version 1 of the freezer keeps even that waiting until
     /// the thaw. What is only about to be frozen is thawed, too: a pause of crun's may have
-    /// returned while it still says FREEZING.
+    /// returned while it still says FREEZING. So is what is frozen below: the first process of a
+    /// pid namespace ends when all others have.
     pub fn let_die(&self) -> Result<()> {
-        self.legacy("freezer").map_or(Ok(()), thaw_dying)
+        let folders = self.legacy("freezer").map(tree).unwrap_or_default();
+        folders.iter().map(|folder| thaw_dying(folder)).fold(Ok(()), Result::and)
     }
 
     /// Whether every process in it is frozen.

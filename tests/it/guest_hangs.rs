@@ -54,6 +54,19 @@ impl Frozen {
         fs::write(&file, text).unwrap();
         Self(file, thawed)
     }
+
+    /// A cgroup in the guest's, with this process.
+    fn below(cgroup: &str, pid: u32) -> Self {
+        let legacy = Path::new("/sys/fs/cgroup/freezer");
+        let (top, cgroup) = if legacy.exists() {
+            (legacy, format!("{cgroup}/in"))
+        } else {
+            (Path::new("/sys/fs/cgroup"), format!("{cgroup}/ns/in"))
+        };
+        fs::create_dir(top.join(&cgroup)).unwrap();
+        fs::write(top.join(&cgroup).join("cgroup.procs"), pid.to_string()).unwrap();
+        Self::new(&cgroup)
+    }
 }
 
 impl Drop for Frozen {
@@ -129,6 +142,34 @@ async fn the_status_of_a_guest_is_known_though_lxc_start_is_stopped_or_frozen() 
             signal::kill(monitor, Signal::SIGSTOP).unwrap();
         }
         ends(&scene, &task, &format!("{when}, frozen: {frozen}")).await;
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_has_frozen_can_be_killed_and_deleted() {
+    for when in ["created", "running", "in part"] {
+        let scene = Scene::new();
+        let bundle = bundle(&scene);
+        let task = scene.supervisor(&bundle).await;
+        let pid = task.create(&bundle.create()).await.unwrap();
+        if when != "created" {
+            task.start("c", "").await.unwrap();
+        }
+        let cgroup = scene.cgroup("c");
+        let held = if when == "in part" {
+            proc::eventually("it has a child", || !proc::children(pid).is_empty()).await;
+            Frozen::below(&cgroup, proc::children(pid)[0])
+        } else {
+            Frozen::new(&cgroup)
+        };
+        if when == "created" {
+            let deleting = tokio::time::timeout(Duration::from_secs(5), task.delete("c", ""));
+            assert_eq!(deleting.await.expect("Delete hangs").unwrap().exit_status, 137);
+            nothing_is_left(&scene, when);
+        } else {
+            ends(&scene, &task, when).await;
+        }
         drop(held);
     }
 }
