@@ -502,9 +502,25 @@ impl Guest {
         if !init.is_alive() {
             return Err(gone());
         }
+        let joined = self.join(init, &process, program, state_dir, io).await;
+        // Whatever it failed of then, in the middle of a guest that goes away, this is why.
+        joined.map_err(|error| match process::is_exiting(init.pid) {
+            true => gone().context(error),
+            false => error,
+        })
+    }
+
+    async fn join(
+        &self,
+        init: ProcessId,
+        process: &Value,
+        program: Option<&Path>,
+        state_dir: &Path,
+        io: ProcessIo,
+    ) -> Result<Process> {
         let ProcessId { pid: init, start_time: init_started } = init;
         let cgroup = Cgroup::of(init)?;
-        let (mut described, notes) = translate::exec_process(&process, &self.spec()?)?;
+        let (mut described, notes) = translate::exec_process(process, &self.spec()?)?;
         for note in notes {
             log::warn!(container = self.place.id.as_str(); "exec: {note}");
         }
@@ -521,7 +537,7 @@ impl Guest {
             }),
         };
         let terminal = process["terminal"].as_bool().unwrap_or_default();
-        let (master, child) = terminal_or(terminal, &process, init, io.child)?;
+        let (master, child) = terminal_or(terminal, process, init, io.child)?;
         let program = self.program(program, state_dir)?;
         let process = exec::exec(program, &description, &child, &io.more.fds).await?;
         hand_over(master.as_ref(), io.console_socket.as_deref()).await?;
@@ -545,12 +561,15 @@ impl Guest {
     /// all that config.json says, as containerd does.
     fn update_devices(&self, resources: &Value, limits: &Cgroup) -> Result<()> {
         let wanted = resources::devices(resources)?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let last = self.live().devices.clone();
         let in_force = match last {
             Some(rules) => rules,
             None => resources::devices(&self.spec()?["linux"]["resources"])?,
         };
-        if wanted.is_empty() || wanted == in_force {
+        if wanted == in_force {
             return Ok(());
         }
         limits::apply_devices(limits, &wanted)?;

@@ -201,6 +201,10 @@ pub(super) async fn read_word(stream: &mut UnixStream) -> Result<u8> {
 pub(super) async fn until_exec(stream: &mut UnixStream) -> Result<()> {
     match stream.read_u8().await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+        // It had not read that it may go.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            Err(Error::precondition("its init was killed before it became the process"))
+        }
         Err(error) => Err(error).context(|| "wait for the process"),
         Ok(protocol::FAILED) => Err(failure(stream).await),
         Ok(word) => Err(Error::unknown(format!("the guest's init said {word} instead of the end"))),

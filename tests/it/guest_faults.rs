@@ -4,10 +4,14 @@ use crate::bed::eventually;
 use crate::node;
 use crate::support::Scene;
 use crate::support::bundle::Bundle;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// A bundle for LXC.
 fn bundle(scene: &Scene, script: &str, edit: impl Fn(&mut Value)) -> Bundle {
@@ -202,4 +206,93 @@ async fn nobody_in_the_hosts_network_finds_lxcs_socket() {
         task.wait("c", "").await.unwrap();
         task.delete("c", "").await.unwrap();
     }
+}
+#[tokio::test]
+async fn a_full_folder_of_state_is_named_and_nothing_is_left() {
+    let scene = Scene::new();
+    let bundle = bundle(&scene, "sleep 1000", |_| ());
+    let task = scene.supervisor(&bundle).await;
+    let folder = Path::new("/run/nexcage").join(&scene.namespace);
+    fs::create_dir_all(&folder).unwrap();
+    let mut failed = 0;
+    // One file more each time, until there is room for all.
+    for files in 1.. {
+        let options = format!("nr_inodes={files}");
+        mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .unwrap();
+        let created = task.create(&bundle.create()).await;
+        if created.is_ok() {
+            task.kill("c", "", 9).await.unwrap();
+            task.wait("c", "").await.unwrap();
+            task.delete("c", "").await.unwrap();
+        }
+        let left = (scene.cgroups(), fs::read_dir(&folder).unwrap().count());
+        umount2(&folder, MntFlags::MNT_DETACH).unwrap();
+        assert_eq!(left, (Vec::new(), 0), "{files} files");
+        match created {
+            Ok(_) => break,
+            Err(error) => {
+                let (said, place) = (error.to_string(), folder.join("c").display().to_string());
+                // LXC's log is one of them, and LXC can say nothing without it.
+                let full = said.contains("No space left") || said.contains("(`df`, `df -i`)");
+                assert!(full && said.contains(&place), "{files} files: {said}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 5, "{failed}");
+}
+
+#[tokio::test]
+async fn a_limit_can_be_changed_though_the_bundle_is_gone() {
+    let scene = Scene::new();
+    let bundle = bundle(&scene, "sleep 1000", |_| ());
+    let task = scene.running(&bundle).await;
+    fs::remove_file(bundle.path.join("config.json")).unwrap();
+    task.update("c", &json!({ "pids": { "limit": 77 } }).to_string()).await.unwrap();
+    task.kill("c", "", 9).await.unwrap();
+    task.wait("c", "").await.unwrap();
+    task.delete("c", "").await.unwrap();
+    assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
+}
+
+#[tokio::test]
+async fn an_exec_into_a_guest_that_ends_says_that_it_has_ended() {
+    let scene = Scene::new();
+    let bundle = bundle(&scene, "sleep 1000", |_| ());
+    let task = scene.supervisor(&bundle).await;
+    for moment in 0..20 {
+        task.create(&bundle.create()).await.unwrap();
+        task.start("c", "").await.unwrap();
+        task.exec(&bundle.exec("e", &["sleep", "1000"])).await.unwrap();
+        let other = task.clone();
+        let starting = tokio::spawn(async move { other.start("c", "e").await });
+        // Every time at another moment of it.
+        tokio::time::sleep(Duration::from_micros(500 * moment)).await;
+        task.kill("c", "", 9).await.unwrap();
+        if let Err(error) = starting.await.unwrap() {
+            let error = error.to_string();
+            assert!(error.contains("NOT_FOUND") && error.contains("has ended"), "{error}");
+        }
+        assert_eq!(task.wait("c", "").await.unwrap(), 137);
+        task.delete("c", "").await.unwrap();
+        assert!(scene.cgroups().is_empty(), "{:?}", scene.cgroups());
+    }
+}
+
+#[tokio::test]
+async fn a_start_whose_init_is_killed_says_so() {
+    let scene = Scene::new();
+    let bundle = bundle(&scene, "sleep 1000", |_| ());
+    let task = scene.supervisor(&bundle).await;
+    let pid = task.create(&bundle.create()).await.unwrap();
+    signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).unwrap();
+    let other = task.clone();
+    let starting = tokio::spawn(async move { other.start("c", "").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    task.kill("c", "", 9).await.unwrap();
+    let error = starting.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("its init was killed before it became the process"), "{error}");
+    assert_eq!(task.wait("c", "").await.unwrap(), 137);
+    task.delete("c", "").await.unwrap();
 }
