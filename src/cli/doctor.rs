@@ -8,6 +8,7 @@ use super::args::{Global, ReportFormat};
 use crate::backend::oci::find_program;
 use crate::backend::pct::cluster::Host;
 use crate::config::{self, BackendName, Config, Options};
+use crate::error::Kind;
 use crate::guest::program;
 use crate::store::Folder;
 use crate::sys::ask::ask;
@@ -336,7 +337,19 @@ fn orphans(state_dir: &Path) -> Vec<Finding> {
     let records = folders(state_dir).into_iter().flat_map(|namespace| folders(&namespace));
     let mut findings = Vec::new();
     for path in records {
-        let Ok(record) = Folder::at(path).load() else { continue };
+        let record = match Folder::at(path.clone()).load() {
+            Ok(record) => record,
+            // No container's folder, or one on its way in or out.
+            Err(error) if error.kind() == Kind::NotFound || !path.is_dir() => continue,
+            Err(error) => {
+                let advice = "nexcage neither shows nor removes it: end what runs in it, unmount its \
+                              root, and remove that folder";
+                findings.push(
+                    Finding::ok("container", error.to_string()).advise(Level::Problem, advice),
+                );
+                continue;
+            }
+        };
         let watched = record.own.supervisor.is_some_and(|supervisor| supervisor.is_alive());
         if watched || record.own.exit.is_some() {
             continue;

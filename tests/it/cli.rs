@@ -92,6 +92,14 @@ fn doctor_finds_what_is_there_and_says_what_to_do_about_what_is_not() {
     assert_eq!(of(&said, "pct")["level"], "note");
     assert_eq!(of(&said, "state")["level"], "ok");
 
+    let record = folder.path().join("state/ns/c/state.json");
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(&record, "{").unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let said = doctor(&serde_json::json!({ "state_dir": state }).to_string(), "/nowhere");
+    let found = of(&said, "container")["found"].as_str().unwrap_or_default().to_owned();
+    assert!(found.contains(record.to_str().unwrap()), "{said:#}");
+
     let said = doctor(r#"{ "routing": [{ "backend": "pct", "name": "x" }] }"#, "/nowhere");
     assert_eq!(of(&said, "pct")["level"], "problem");
     assert_eq!(said["healthy"], false);
