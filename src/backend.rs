@@ -265,6 +265,7 @@ pub fn new_record(
         init_path: None,
         supervisor: ProcessId::of(nix::unistd::getpid().as_raw()),
         by_command: false,
+        maker: None,
         created: None,
         init: None,
         monitor: None,

@@ -133,6 +133,9 @@ pub struct Own {
     /// Made by the command line: the supervisor only watches, and commands may act on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_command: bool,
+    /// The command that is making it, until it is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<ProcessId>,
     /// When it was created, in nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<u64>,
@@ -408,6 +411,7 @@ pub(crate) mod tests {
                 rootfs_mount: None,
                 exit: None,
                 by_command: false,
+                maker: None,
                 created: None,
                 init_path: None,
             },

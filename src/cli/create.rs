@@ -240,6 +240,7 @@ impl Making {
             backend::new_record(&self.place, self.backend.as_ref(), self.spec.clone(), None);
         record.own.by_command = true;
         record.own.supervisor = Some(supervisor);
+        record.own.maker = ProcessId::of(nix::unistd::getpid().as_raw());
         let more = std::mem::take(&mut self.more);
         let made = async {
             let shares_cgroup = backend::disown_cgroup(&mut record)?;
@@ -251,6 +252,7 @@ impl Making {
             };
             let cgroup = backend::cgroup_of(self.backend.as_ref(), init.pid());
             record.status = if self.image.is_some() { Status::Running } else { Status::Created };
+            record.own.maker = None;
             record.note_init(init.pid(), cgroup.filter(|_| !shares_cgroup));
             self.backend.record(&mut record.own);
             self.place.folder.save(&record)?;

@@ -6,7 +6,7 @@ use super::{Said, signals};
 use crate::backend::Place;
 use crate::error::{Context, Error, Kind, Result};
 use crate::postmortem;
-use crate::store::Status;
+use crate::store::{Own, Status};
 
 /// `nexcage kill`
 ///
@@ -55,9 +55,11 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<Said> {
     };
     let doing = || format!("delete container {id}");
     found.check_owner("delete").context(doing)?;
-    if force && let Some(init) = found.record.own.init {
-        // Before the lock, which whoever waits for this process may hold.
-        init.signal(libc::SIGKILL);
+    if force {
+        end(&found.record.own);
+    } else if found.status() == Status::Creating {
+        // Whoever makes it has the lock, and may never give it back.
+        return Err(not_stopped(id, Status::Creating));
     }
     let lock = match found.place.folder.lock().and_then(|lock| found.reload().map(|()| lock)) {
         // Somebody else was faster.
@@ -66,15 +68,29 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<Said> {
     };
     let status = found.status();
     if !force && status != Status::Stopped {
-        let name = serde_json::to_value(status).ok();
-        let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-        return Err(Error::precondition(format!(
-            "cannot delete container {id} that is not stopped: {name}"
-        )));
+        return Err(not_stopped(id, status));
     }
     block_on(remove(&found.place)).context(doing)?;
     drop(lock);
     Ok(Said::default())
+}
+
+/// Ends what may hold the lock for as long as it lives: the container's process, whom a start or a
+/// stop waits for, and a command that is making it.
+fn end(own: &Own) {
+    for process in [own.maker, own.init].into_iter().flatten() {
+        process.signal(libc::SIGKILL);
+    }
+    if let Some(cgroup) = &own.cgroup {
+        // What cannot be thawed is told of when all in it is killed.
+        drop(cgroup.let_die());
+    }
+}
+
+fn not_stopped(id: &str, status: Status) -> Error {
+    let name = serde_json::to_value(status).ok();
+    let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
+    Error::precondition(format!("cannot delete container {id} that is not stopped: {name}"))
 }
 
 /// Kills what is left of it, and removes all that was made for it.

@@ -116,6 +116,10 @@ fn change(
     let mut found = runtime.find(id)?;
     let doing = || format!("{verb} container {id}");
     found.check_owner(verb).context(doing)?;
+    if found.status() == Status::Creating {
+        // Whoever makes it has the lock, and may never give it back.
+        op.allowed_when(Status::Creating).context(doing)?;
+    }
     let _lock = found.place.folder.lock().context(doing)?;
     found.reload().context(doing)?;
     op.allowed_when(found.status()).context(doing)?;

@@ -8,13 +8,15 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 on_every_backend!(
     a_watcher_holds_nothing_of_the_callers,
     a_create_that_fails_leaves_nothing,
     a_create_that_is_killed_leaves_nothing,
+    a_create_that_hangs_can_be_deleted_by_force,
     a_terminal_goes_to_the_console_socket,
     a_pidfd_goes_to_its_socket,
     it_works_without_any_environment,
@@ -60,17 +62,33 @@ fn a_create_that_fails_leaves_nothing(backend: &'static str) {
     container.run(&["create", "-b", "bundle", "../x"]).refused("container id");
 }
 
-fn a_create_that_is_killed_leaves_nothing(backend: &'static str) {
-    let mut container = Container::new(backend, &["true"]);
-    let script = format!(": >{}; exec sleep 3", container.file("started").display());
+/// A create that hangs in a hook for so many seconds.
+fn hanging(container: &mut Container, seconds: u32) -> Child {
+    let script = format!(": >{}; exec sleep {seconds}", container.file("started").display());
     container.edit(|spec| {
         spec["hooks"] = json!({
             "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }],
         });
     });
     let mut create = container.nexcage(&["create", "-b", "bundle", &container.id]);
-    let mut create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let create = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the hook runs", || container.file("started").exists().then_some(()));
+    create
+}
+
+fn a_create_that_hangs_can_be_deleted_by_force(backend: &'static str) {
+    let mut container = Container::new(backend, &["true"]);
+    let mut create = hanging(&mut container, 10);
+    container.run(&["delete", &container.id]).refused("not stopped: creating");
+    container.run(&["start", &container.id]).refused(&container.id);
+    container.run(&["delete", "--force", &container.id]).good();
+    assert_eq!(create.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+    container.left_nothing_but(".pivot");
+}
+
+fn a_create_that_is_killed_leaves_nothing(backend: &'static str) {
+    let mut container = Container::new(backend, &["true"]);
+    let mut create = hanging(&mut container, 3);
     create.kill().unwrap();
     create.wait().unwrap();
     // LXC puts that one where pid 1 is, and its path is known only from a guest that has come up.

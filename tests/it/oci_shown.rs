@@ -115,6 +115,7 @@ fn containerds(root: &std::path::Path, namespace: &str, id: &str) -> Folder {
             init_path: None,
             supervisor: own,
             by_command: false,
+            maker: None,
             created: None,
             init: own,
             monitor: None,

@@ -44,6 +44,7 @@ fn record(new: bool) -> Record {
             init_path: None,
             supervisor: None,
             by_command: false,
+            maker: None,
             created: None,
             init: None,
             monitor: None,
