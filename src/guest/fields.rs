@@ -97,7 +97,7 @@ pub const FIELDS: &[Field] = &[
     init("/process/selinuxLabel", "attr/exec"),
     supervisor(
         "/process/oomScoreAdj",
-        "/proc/<pid>/oom_score_adj, an exec's by the init; passed over where the host does not let \
+        "its oom_score_adj in /proc, an exec's by the init; passed over where the host does not let \
          it be lowered",
     ),
     init("/process/scheduler/{policy,nice,priority,runtime,deadline,period}", "sched_setattr(2)"),

@@ -1,9 +1,9 @@
 //! The gate: the socket at which a guest's init waits, and what is said there
 //! (`init/protocol.rs`).
 //!
-//! Its file lies in a folder that only root enters, and root of the guest, and is mounted into one guest. One connection
-//! is accepted, from the process that is expected; then the socket is closed and its file removed,
-//! so whatever connects later finds nobody.
+//! Its file lies in a folder that only root enters, and root of the guest, and is mounted into one
+//! guest. One connection is accepted, from the process that is expected; then the socket is closed
+//! and its file removed, so whatever connects later finds nobody.
 
 use crate::error::{Context, Error, Result};
 use crate::init::{self, Description, protocol};
