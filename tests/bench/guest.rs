@@ -7,6 +7,7 @@ use crate::support::scene::Scene;
 use crate::support::start::Address;
 use crate::support::{Bundle, Start, Task};
 use crate::table::{Table, Targets, median, ms, one, quantile};
+use nexcage::sys::cgroup::Cgroup;
 use protobuf::MessageField;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -100,6 +101,10 @@ pub async fn guests(contender: &Contender, rounds: usize, execs: usize, targets:
             }
         }
         by_hand.run("lxc-stop", &["--kill"]);
+        // Where LXC's monitor goes to end, which LXC leaves.
+        if let Some(left) = Cgroup::at(&format!("/{}.pivot.bare", scene.cgroup(&id))).unwrap() {
+            left.remove().unwrap();
+        }
         end(&task, &id, shim, start).await;
     }
     for times in [&mut create, &mut bare_create, &mut exec, &mut bare_exec] {
