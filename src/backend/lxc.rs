@@ -243,7 +243,7 @@ impl Lxc {
         let monitor = self.spawn()?;
         *self.monitor() = Some(monitor.clone());
         let parent = monitor.pid();
-        let (stuck, cgroup) = (monitor.clone(), self.monitor_path());
+        let (stuck, cgroup) = (monitor.clone(), self.path(guest::MONITOR_SUFFIX));
         let end_parent = move || {
             // Ended meanwhile is what the signal wanted.
             drop(stuck.signal(libc::SIGKILL));
@@ -304,12 +304,12 @@ impl Lxc {
 
     /// The same, of what is there at this moment.
     fn by_path(&self, suffix: &str) -> Result<Option<Cgroup>> {
-        Cgroup::at(&format!("/{}{suffix}", self.guest.cgroup()))
+        Cgroup::at(&self.path(suffix))
     }
 
-    /// The path of the monitor's cgroup.
-    fn monitor_path(&self) -> String {
-        format!("/{}", guest::monitor_cgroup(self.guest.cgroup()))
+    /// The path of the cgroup beside the guest's.
+    fn path(&self, suffix: &str) -> String {
+        format!("/{}{suffix}", self.guest.cgroup())
     }
 
     fn kill_monitor(&self, left: Option<ProcessId>) {

@@ -233,8 +233,7 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
     first.start_hooks = start_hooks;
     // Said now rather than when there is a terminal already.
     console_size(top.at("process").value())?;
-    let mut process = process::process(&top.at("process"))?;
-    notes.extend(process::unknown_capabilities(&top.at("process"))?);
+    let mut process = process::process(&top.at("process"), &mut notes)?;
     around(&mut process, spec)?;
     Ok(Translation {
         config: config.finish(),
@@ -257,8 +256,9 @@ pub fn translate(spec: &Value, host: &Host<'_>) -> Result<Translation> {
 pub fn exec_process(process: &Value, spec: &Value) -> Result<(Process, Vec<String>)> {
     fields::check(process, "/process")?;
     let (at, container) = (At::top(process, "/process"), At::top(spec, "").at("process"));
-    let mut found = process::process(&at)?;
-    let affinity = [at.clone(), container.clone()].map(|at| at.at("execCPUAffinity"));
+    let mut notes = Vec::new();
+    let mut found = process::process(&at, &mut notes)?;
+    let affinity = [at, container.clone()].map(|at| at.at("execCPUAffinity"));
     if let Some(affinity) = affinity.iter().find(|at| at.is_set()) {
         (found.cpus_initial, found.cpus_final) = process::affinity(affinity)?;
     }
@@ -269,7 +269,7 @@ pub fn exec_process(process: &Value, spec: &Value) -> Result<(Process, Vec<Strin
     found.apparmor = or_containers(found.apparmor, "apparmorProfile")?;
     found.selinux = or_containers(found.selinux, "selinuxLabel")?;
     around(&mut found, spec)?;
-    Ok((found, process::unknown_capabilities(&at)?))
+    Ok((found, notes))
 }
 
 /// Width and height of a process's terminal, where it says them.

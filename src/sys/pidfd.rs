@@ -133,16 +133,17 @@ impl Foreign {
             let end_parent = source.end_parent.take();
             let learning = tokio::time::timeout(STATUS, status(&watched, source, heir));
             let mut learning = std::pin::pin!(learning);
-            let learnt = match (tokio::time::timeout(PARENT, &mut learning).await, end_parent) {
-                (Ok(learnt), _) => learnt,
-                (Err(_), Some(end_parent)) => {
-                    log::warn!(
-                        "process {pid} has ended, and its parent does not reap: ending that"
-                    );
-                    end_parent();
+            let learnt = match tokio::time::timeout(PARENT, &mut learning).await {
+                Ok(learnt) => learnt,
+                Err(_) => {
+                    if let Some(end_parent) = end_parent {
+                        log::warn!(
+                            "process {pid} has ended, and its parent does not reap: ending that"
+                        );
+                        end_parent();
+                    }
                     learning.await
                 }
-                (Err(_), None) => learning.await,
             };
             let exit = learnt.ok().flatten();
             let exit = exit.unwrap_or_else(|| {

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 /// Takes ownership of an fd that a system call has just returned.
 pub(super) fn own(fd: RawFd) -> OwnedFd {
     #[expect(unsafe_code, reason = "a raw fd from a system call has no owner yet")]
-    // SAFETY: the callers pass what fcntl(F_DUPFD_CLOEXEC), dup3 or open_tree has just made: it is open, and
-    // nobody else has it.
+    // SAFETY: the callers pass what fcntl(F_DUPFD_CLOEXEC), dup3 or open_tree has just made: it is
+    // open, and nobody else has it.
     unsafe {
         OwnedFd::from_raw_fd(fd)
     }

@@ -332,35 +332,12 @@ impl<'a> Mounts<'a> {
             ));
         }
         if given {
-            let below = options.bind == Some("rbind");
-            // Whatever has to be there is made by the supervisor, or by the init.
-            self.place(&path, kind);
-            self.hide(&path);
-            let mut attributes = Vec::new();
-            if self.propagation != libc::MS_SHARED {
-                attributes.push(Attributes {
-                    path: format!("/{path}"),
-                    propagation: self.propagation,
-                    recursive: true,
-                    ..Attributes::default()
-                });
-            }
-            attributes.extend(attributes_of(&path, &options, false));
             let ids = match ids {
                 Ids::Plain => Vec::new(),
                 Ids::Guests => self.mappings.unwrap_or_default().to_vec(),
                 Ids::Others(ranges) => ranges,
             };
-            let bind = Bind {
-                pointer: mount.pointer().to_owned(),
-                source: PathBuf::from(source),
-                below,
-                ids,
-                ids_below: options.idmap_below,
-            };
-            let folder = matches!(kind, Missing::Folder);
-            let point = MountPoint { path: format!("/{path}"), folder, attributes };
-            self.given.push((point, bind));
+            self.give(mount, source, &path, kind, ids, &options);
         } else {
             let mut words = vec![options.bind.unwrap_or("bind").to_owned()];
             if options.set & libc::MOUNT_ATTR_RDONLY != 0 {
@@ -378,6 +355,40 @@ impl<'a> Mounts<'a> {
         };
         self.done.push(Done { given, shared, foreign, ..Done::new(said, path, inside) });
         Ok(())
+    }
+
+    /// Leaves a bind mount to the supervisor and the init.
+    fn give(
+        &mut self,
+        mount: &At<'_>,
+        source: &str,
+        path: &str,
+        kind: Missing,
+        ids: Vec<IdMap>,
+        options: &Options,
+    ) {
+        // Whatever has to be there is made by the supervisor, or by the init.
+        self.place(path, kind);
+        self.hide(path);
+        let mut attributes = Vec::new();
+        if self.propagation != libc::MS_SHARED {
+            attributes.push(Attributes {
+                path: format!("/{path}"),
+                propagation: self.propagation,
+                recursive: true,
+                ..Attributes::default()
+            });
+        }
+        attributes.extend(attributes_of(path, options, false));
+        let folder = kind == Missing::Folder;
+        let bind = Bind {
+            pointer: mount.pointer().to_owned(),
+            source: PathBuf::from(source),
+            below: options.bind == Some("rbind"),
+            ids,
+            ids_below: options.idmap_below,
+        };
+        self.given.push((MountPoint { path: format!("/{path}"), folder, attributes }, bind));
     }
 
     /// /dev itself, which LXC makes, mode 0755, before all entries.
@@ -554,8 +565,8 @@ impl<'a> Mounts<'a> {
         self.first.attributes.extend(attributes_of(path, options, below));
     }
 
-    /// Forgets what the init was to do where it cannot be reached any more: below a mount that comes
-    /// later. LXC's /dev is the first of all.
+    /// Forgets what the init was to do where it cannot be reached any more: below a mount that
+    /// comes later. LXC's /dev is the first of all.
     fn hide(&mut self, path: &str) {
         if path == "dev" {
             return;

@@ -93,7 +93,9 @@ const MEMORY_POLICY_FLAGS: [(&str, u32); 3] = [
 const LONGEST_MASK: u32 = 8192;
 
 /// All of it but what lies outside of `process` in config.json.
-pub(super) fn process(at: &At<'_>) -> Result<Process> {
+///
+/// `notes` gets what the process goes without, for the log.
+pub(super) fn process(at: &At<'_>, notes: &mut Vec<String>) -> Result<Process> {
     let user = at.at("user");
     let args = at.at("args");
     let args_found = args.texts()?;
@@ -114,7 +116,7 @@ pub(super) fn process(at: &At<'_>) -> Result<Process> {
         groups: numbers(&user.at("additionalGids"))?,
         umask: umask.number()?,
         no_new_privileges: at.at("noNewPrivileges").flag()?,
-        capabilities: capabilities(&at.at("capabilities"))?,
+        capabilities: capabilities(&at.at("capabilities"), notes)?,
         rlimits: rlimits(&at.at("rlimits"))?,
         oom_score_adj: oom_score_adj(&at.at("oomScoreAdj"))?,
         io_priority: io_priority(&at.at("ioPriority"))?,
@@ -149,13 +151,25 @@ fn numbers(at: &At<'_>) -> Result<Vec<u32>> {
         .collect()
 }
 
-fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
+/// Those that nobody here knows the process goes without, which is worth a note (runtime-spec, "Linux
+/// Process": a warning and no failure).
+fn capabilities(at: &At<'_>, notes: &mut Vec<String>) -> Result<Option<Capabilities>> {
     if !at.is_set() {
         return Ok(None);
     }
-    let set = |name: &str| -> Result<u64> {
+    let mut set = |name: &str| -> Result<u64> {
         at.at(name).items()?.iter().try_fold(0, |set, item| -> Result<u64> {
-            Ok(number_of(item.some_text()?).map_or(set, |number| set | 1 << number))
+            let name = item.some_text()?;
+            let word = name.strip_prefix("CAP_").unwrap_or(name);
+            if let Some(number) = CAPABILITIES.iter().position(|known| *known == word) {
+                return Ok(set | 1 << number);
+            }
+            notes.push(format!(
+                "{}: the process goes without {}, which is no capability that is known here",
+                item.pointer(),
+                quoted(name)
+            ));
+            Ok(set)
         })
     };
     let (inheritable, permitted) = (set("inheritable")?, set("permitted")?);
@@ -167,31 +181,6 @@ fn capabilities(at: &At<'_>) -> Result<Option<Capabilities>> {
         // The kernel refuses others, for which crun and runc do not fail (capabilities(7)).
         ambient: set("ambient")? & inheritable & permitted,
     }))
-}
-
-/// The number of a capability, by its name; `None` for one that is not known here.
-fn number_of(name: &str) -> Option<usize> {
-    let word = name.strip_prefix("CAP_").unwrap_or(name);
-    CAPABILITIES.iter().position(|known| *known == word)
-}
-
-/// What to log of capabilities that the process goes without, for nobody here knows them
-/// (runtime-spec, "Linux Process": a warning and no failure).
-pub(super) fn unknown_capabilities(at: &At<'_>) -> Result<Vec<String>> {
-    let mut notes = Vec::new();
-    for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
-        for item in at.at("capabilities").at(set).items()? {
-            let name = item.some_text()?;
-            if number_of(name).is_none() {
-                notes.push(format!(
-                    "{}: the process goes without {}, which is no capability that is known here",
-                    item.pointer(),
-                    quoted(name)
-                ));
-            }
-        }
-    }
-    Ok(notes)
 }
 
 fn rlimits(at: &At<'_>) -> Result<Vec<Rlimit>> {

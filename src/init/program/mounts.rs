@@ -7,9 +7,10 @@ use crate::description::{Attributes, MountPoint};
 use alloc::format;
 use alloc::string::String;
 
-/// Gives a mount of the supervisor's its place, and has what is mounted in it appear where it is to.
+/// Gives a mount of the supervisor's its place, and has what is mounted in it appear where it is
+/// to.
 pub fn put(root: &Fd, mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
-    let MountPoint { path, folder, .. } = point;
+    let MountPoint { path, folder, attributes } = point;
     let target = match paths::place(root, path)? {
         Some(target) => target,
         None if *folder => paths::make_folders(root, path)?,
@@ -20,20 +21,14 @@ pub fn put(root: &Fd, mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
     };
     sys::attach(mount, &target).context(|| format!("mount what is to be at {path}"))?;
     // Now, for in a shared mount it has become a shared one.
-    point
-        .attributes
-        .iter()
-        .filter(|wanted| !wanted.has_flags())
-        .try_for_each(|wanted| apply(mount, wanted))
+    let mut propagations = attributes.iter().filter(|wanted| !wanted.has_flags());
+    propagations.try_for_each(|wanted| apply(mount, wanted))
 }
 
 /// Sets the flags of such a mount.
 pub fn set_flags(mount: &Fd, point: &MountPoint) -> Result<(), Failure> {
-    point
-        .attributes
-        .iter()
-        .filter(|wanted| wanted.has_flags())
-        .try_for_each(|wanted| apply(mount, wanted))
+    let mut flags = point.attributes.iter().filter(|wanted| wanted.has_flags());
+    flags.try_for_each(|wanted| apply(mount, wanted))
 }
 
 /// A file where nothing is.
